@@ -1,0 +1,5 @@
+"""The `bottega` command."""
+
+
+def main() -> None:
+    """Entry point."""

@@ -1,0 +1,217 @@
+"""The recipe: one typed YAML file that says what to make. `bottega train recipes/python-lm.yaml depth=6` reads one.
+
+Parts that belong to a family or an objective (`generator`, `objective`) are checked here for shape and by the
+family or objective itself for meaning, before any work starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, model_validator
+
+from bottega.core.errors import InputError, RecipeError, suggest
+from bottega.core.request import Controls
+from bottega.core.validate import Strict, validate
+
+
+class DataSpec(Strict):
+    """Where the data comes from and what is kept of it (step 1).
+
+    Attributes:
+        sources: paths (folder or file), built-in names (`python-docs`, `python-stdlib`, `python-docs-qa`,
+            `support-desk`, …) or `hf:OWNER/NAME` for a Hugging Face dataset.
+        licence: SPDX expression of the user's own files; `unknown` propagates to the model card.
+        validation: share of documents held out, chosen by a hash of each document's id.
+        languages: ISO 639-1 codes to keep; empty keeps all.
+        rules: reason → expression over the signals of `bottega data signals`; a row for which it is true is tagged
+            as dropped. Merged over the defaults; null switches a default rule off.
+        exact_duplicates: drop all but one of byte-equal (after normalisation) documents.
+        near_duplicates: Jaccard similarity of word 5-grams from which documents count as copies; 0 is off.
+        decontaminate: sources whose 13-word sequences must not appear in training text.
+        text_field: name of the text column in JSONL, CSV and Parquet files.
+        limit: stop after this many documents, for trying things out.
+    """
+
+    sources: list[str] = Field(min_length=1)
+    licence: str = "unknown"
+    validation: float = Field(default=0.02, gt=0, lt=0.9)
+    languages: list[str] = []
+    rules: dict[str, str | None] = {}
+    exact_duplicates: bool = True
+    near_duplicates: float = Field(default=0.8, ge=0, le=1)
+    decontaminate: list[str] = []
+    text_field: str = "text"
+    limit: int | None = Field(default=None, ge=1)
+
+
+class CodecSpec(Strict):
+    """How raw data becomes tensors (step 6). A recipe with a `base` model uses that model's codec."""
+
+    kind: Literal["text"] = "text"
+    vocab_size: int = Field(default=4096, ge=300, le=262144)
+
+
+class GeneratorSpec(Strict):
+    """The architecture. `depth` derives the rest; any key of the family's Config may be given beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    family: str = "transformer"
+    depth: int = Field(default=4, ge=1, le=200)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys besides `family` and `depth`, for the family's own Config to check."""
+        return dict(self.model_extra or {})
+
+
+class ObjectiveSpec(Strict):
+    """What training minimises. Keys besides `kind` are checked by the objective itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = "pretrain"
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys besides `kind`, for the objective's own settings to check."""
+        return dict(self.model_extra or {})
+
+
+class Budget(Strict):
+    """How much training: exactly one of minutes (wall clock of the training loop), tokens or optimiser steps."""
+
+    minutes: float | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if sum(value is not None for value in (self.minutes, self.tokens, self.steps)) != 1:
+            raise ValueError("give exactly one of minutes, tokens, steps")
+        return self
+
+
+class TrainingSpec(Strict):
+    """The loop (step 2). None means: derived from depth, data and machine, and printed.
+
+    Attributes:
+        budget: when to stop; the learning-rate schedule follows it.
+        context: tokens a sequence.
+        batch_tokens: tokens an optimiser step.
+        micro_batch: sequences a forward pass; gradients accumulate to `batch_tokens`.
+        optimizer: `muon` (matrices by Muon, the rest by AdamW) or `adamw`.
+        learning_rate: peak rate of Muon's matrices (or of AdamW alone).
+        learning_rate_rest: peak AdamW rate of embeddings and vectors when Muon is used.
+        weight_decay: decoupled decay of matrices.
+        warmup: share of the budget for the linear rise.
+        decay: share of the budget for the linear fall to `final_rate` x peak.
+        clip: largest gradient norm; 0 is off.
+        precision: `auto` times a few real steps of each and writes the choice into the run.
+        compile: torch.compile; `auto` when the estimate says it pays.
+        validate_every: share of the budget between validations.
+        validation_tokens: at most this many held-out tokens a validation.
+        checkpoint_every: optimiser steps between checkpoints; None is about one a minute.
+        sample_every: share of the budget between printed samples; 0 is off.
+    """
+
+    budget: Budget = Budget(minutes=3)
+    context: int = Field(default=256, ge=8, le=131072)
+    batch_tokens: int | None = Field(default=None, ge=8)
+    micro_batch: int | None = Field(default=None, ge=1)
+    optimizer: Literal["muon", "adamw"] = "muon"
+    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate_rest: float | None = Field(default=None, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    warmup: float = Field(default=0.02, ge=0, le=0.5)
+    decay: float = Field(default=0.4, ge=0, le=1)
+    final_rate: float = Field(default=0.0, ge=0, le=1)
+    clip: float = Field(default=1.0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    validate_every: float = Field(default=0.25, gt=0, le=1)
+    validation_tokens: int = Field(default=65536, ge=1)
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=2)
+    sample_every: float = Field(default=0.25, ge=0, le=1)
+
+
+class EvaluationSpec(Strict):
+    """What is measured on held-out data after training, besides the objective's own loss."""
+
+    suites: list[str] = []
+    prompts: list[str] = []
+    cases: int = Field(default=200, ge=1)
+
+
+class Recipe(Strict):
+    """Everything needed to make one model. `base` names the bundle that fine-tuning starts from."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    base: str | None = None
+    data: DataSpec
+    codec: CodecSpec = CodecSpec()
+    generator: GeneratorSpec = GeneratorSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    controls: Controls = Controls()
+
+    @staticmethod
+    def load(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+        """Read a recipe file and apply `key.sub=value` overrides (values are YAML).
+
+        Raises:
+            InputError: the file is not there or is not text.
+            RecipeError: not YAML, an unknown key (with the nearest right one) or a bad value.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            near = [str(p) for p in sorted(Path("recipes").glob("*.yaml"))]
+            raise InputError(f"recipe {path} is not there", fix=suggest(str(path), near)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path} cannot be read as text: {error}", fix="give a YAML file") from None
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path),
+                              fix="check indentation and colons near that line") from None
+        if not isinstance(data, dict):
+            raise RecipeError(f"a recipe is a mapping of keys, this is {type(data).__name__}", where=str(path),
+                              fix="start with 'name: …' and 'data: …'")
+        for override in overrides or []:
+            _apply(data, override)
+        return validate(Recipe, data, where=str(path))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the recipe as JSON-ready data, without unset values."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one `key.sub=value` in nested data."""
+    key, sign, value = override.partition("=")
+    if not sign or not key.strip():
+        raise RecipeError(f"'{override}' is not an override", where="command line", fix="write key.sub=value")
+    if key.strip() == "depth":
+        key = "generator.depth"
+    parts = key.strip().split(".")
+    for part in parts[:-1]:
+        inner = data.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"'{key}' reaches into '{part}', which is a plain value", where="command line",
+                              fix=f"set {part}=… instead")
+        data = inner
+    if parts[-1] in ("minutes", "tokens", "steps") and parts[-2:-1] == ["budget"]:
+        data.clear()  # the three exclude each other: the last one said wins
+    try:
+        data[parts[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        data[parts[-1]] = value

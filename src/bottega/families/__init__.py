@@ -1,0 +1,1 @@
+"""The generators: one file an architecture, one interface (base.py)."""

@@ -1,0 +1,113 @@
+"""The one interface every architecture keeps. A new architecture is one file beside this one.
+
+A generator scores data (`loss`) and makes new data. Models that make one token after another (`TokenGenerator`) expose
+a cached forward pass instead of their own sampler, because the engine steps many requests through one model at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from bottega.core.request import Request, Step
+from bottega.core.validate import Strict
+
+Batch: TypeAlias = dict[str, Tensor]
+IGNORED = -100  # target value that carries no loss
+
+
+@dataclass(slots=True)
+class Loss:
+    """A loss as a sum and the number of things summed, so that micro-batches add up exactly.
+
+    Attributes:
+        total: scalar fp32 sum over `weight` items (tokens, pairs, images); what is differentiated.
+        weight: how many items; the optimiser sees total / weight of the whole step.
+        metrics: sums of other figures over the same items; the loop shows them divided by `weight`.
+    """
+
+    total: Tensor
+    weight: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Config(Strict):
+    """Base of every family's settings; what `depth` derives is filled in by `derive`."""
+
+
+class Generator(nn.Module):
+    """A model that can score data and make new data."""
+
+    family: ClassVar[str]
+    Config: ClassVar[type[Config]]
+    understands: ClassVar[frozenset[str]]  # names of the controls this family obeys
+    config: Any
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Return who is optimised in turn: one player unless the family is adversarial."""
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def loss(self, batch: Batch, player: str = "model") -> Loss:
+        """Score a batch for one player; see the family for the batch's keys, shapes and dtypes."""
+        raise NotImplementedError
+
+    def sample(self, request: Request, rng: torch.Generator) -> Iterator[Step]:
+        """Make what is asked, every step visible."""
+        raise NotImplementedError
+
+    def flops_per_item(self, context: int) -> float:
+        """Return forward-pass floating-point operations for one item (token) at the given context length."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors) and config.json into a folder."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Generator:
+        """Read what `save` wrote; fp32, evaluation mode."""
+        raise NotImplementedError
+
+
+class Cache(Protocol):
+    """State of sequences under way. Row r of every tensor belongs to sequence r; `length` counts tokens written."""
+
+    capacity: int
+    length: int
+
+
+class TokenGenerator(Generator):
+    """A generator of token sequences: text, code, music, and all media once tokenised."""
+
+    def forward(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
+                cache: Cache | None = None) -> Tensor:
+        """Return logits.
+
+        Args:
+            tokens: int64 [B, T].
+            positions: int64 [B, T] places within each document; default counts from the cache's length (or 0).
+            segments: int64 [B, T] document number within the row; a token attends only within its own segment.
+            cache: keys and values (or state) of the tokens before; extended by T in place. Exclusive with segments.
+
+        Returns:
+            fp32 or autocast-dtype [B, T, vocab].
+        """
+        raise NotImplementedError
+
+    def hidden(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
+               cache: Cache | None = None) -> Tensor:
+        """Return the final normalised hidden states [B, T, width]; arguments as in `forward`."""
+        raise NotImplementedError
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return logits [..., vocab] of hidden states [..., width]."""
+        raise NotImplementedError
+
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """Return an empty cache for `batch` sequences of at most `capacity` tokens."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Steps 6-8: cached decoding, controls, constraints, explanation."""

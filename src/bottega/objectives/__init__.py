@@ -1,0 +1,1 @@
+"""What training minimises: pretrain, sft, dpo. The loop is the same for all."""

@@ -1,0 +1,1 @@
+"""Step 2: the one loop, its optimisers, schedule, precision and checkpoints."""
