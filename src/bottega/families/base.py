@@ -75,38 +75,42 @@ class Generator(nn.Module):
 
 
 class Cache(Protocol):
-    """State of sequences under way. Row r of every tensor belongs to sequence r; `length` counts tokens written."""
+    """State of sequences under way. Row r of every tensor belongs to sequence r; rows may differ in length."""
 
     capacity: int
-    length: int
+    lengths: Tensor  # int64 [B]: tokens written for each row
+
+    def select(self, rows: Tensor) -> Cache:
+        """Return a cache of the given rows (int64 [R], repeats allowed): forks a prompt, drops finished rows."""
 
 
 class TokenGenerator(Generator):
     """A generator of token sequences: text, code, music, and all media once tokenised."""
 
-    def forward(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
-                cache: Cache | None = None) -> Tensor:
-        """Return logits.
+    def hidden(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
+               cache: Cache | None = None, counts: Tensor | None = None) -> Tensor:
+        """Return the final normalised hidden states [B, T, width].
 
         Args:
             tokens: int64 [B, T].
-            positions: int64 [B, T] places within each document; default counts from the cache's length (or 0).
+            positions: int64 [B, T] place of each token within its document; default counts from 0, or from the cache's
+                lengths.
             segments: int64 [B, T] document number within the row; a token attends only within its own segment.
-            cache: keys and values (or state) of the tokens before; extended by T in place. Exclusive with segments.
-
-        Returns:
-            fp32 or autocast-dtype [B, T, vocab].
+            cache: keys and values (or state) of the tokens before; extended in place. Exclusive with segments.
+            counts: int64 [B], with a cache: how many of the T tokens of each row are real (the rest is padding on the
+                right, whose outputs are meaningless); default all. The cache's lengths grow by `counts`.
         """
-        raise NotImplementedError
-
-    def hidden(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
-               cache: Cache | None = None) -> Tensor:
-        """Return the final normalised hidden states [B, T, width]; arguments as in `forward`."""
         raise NotImplementedError
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits [..., vocab] of hidden states [..., width]."""
         raise NotImplementedError
+
+    def forward(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
+                cache: Cache | None = None, counts: Tensor | None = None) -> Tensor:
+        """Return logits [B, T, vocab]; arguments as in `hidden`."""
+        hidden = self.hidden(tokens, positions=positions, segments=segments, cache=cache, counts=counts)
+        return self.head(hidden)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """Return an empty cache for `batch` sequences of at most `capacity` tokens."""

@@ -1,0 +1,28 @@
+"""Shared by all tests: threads are capped (two-core machines), real data is found through BOTTEGA_DATA."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; skips where it is absent."""
+    folder = Path(os.environ.get("BOTTEGA_DATA", "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip("no real data here: set BOTTEGA_DATA to a folder with the development data sets")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test gets a workshop of its own."""
+    home = tmp_path / "workshop"
+    monkeypatch.setenv("BOTTEGA_HOME", str(home))
+    return home
