@@ -18,7 +18,7 @@ from pydantic import Field
 
 import bottega
 from bottega.core.energy import Cost
-from bottega.core.files import digest_json, read_json, write_json
+from bottega.core.files import MANIFEST, digest_json, read_json, write_json
 from bottega.core.validate import Strict
 
 LINEAGE = "lineage.json"
@@ -73,6 +73,28 @@ class Lineage(Strict):
             CorruptError: it is not JSON.
         """
         return Lineage.model_validate(read_json(folder / LINEAGE))
+
+
+def ancestry(folder: Path, home: Path) -> list[Lineage]:
+    """Return the lineage of an artefact and of all its ancestors found in a workshop, nearest first, each once.
+
+    An ancestor that is no longer in the workshop is left out; its name and digest still stand in its child's parents.
+    """
+    known: dict[str, Path] = {}
+    for file in sorted([*home.glob(f"models/*/{LINEAGE}"), *home.glob(f"data/*/{LINEAGE}")]):
+        known[Lineage.load(file.parent).content] = file.parent
+        if (file.parent / MANIFEST).is_file():
+            known[str(read_json(file.parent / MANIFEST).get("digest"))] = file.parent
+    chain: list[Lineage] = []
+    waiting, seen = [folder.resolve()], set()
+    while waiting:
+        place = waiting.pop(0)
+        if place in seen:
+            continue
+        seen.add(place)
+        chain.append(Lineage.load(place))
+        waiting += [known[p.digest].resolve() for p in chain[-1].parents if p.digest in known]
+    return chain
 
 
 def merge_licences(licences: list[Licence]) -> list[Licence]:

@@ -1,0 +1,57 @@
+"""What several verbs share: printing for scripts, and finding the model meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bottega.generation.engine import Engine
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for scripts, nothing else on stdout.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Name in the workshop or path of a model folder. Default: the newest."),
+]
+
+
+def start(as_json: bool) -> None:
+    """Silence progress when the output is for a script."""
+    from bottega.core.progress import set_quiet
+
+    set_quiet(as_json)
+
+
+def emit(value: Any) -> None:
+    """Print one JSON value on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def model_path(name: str | None) -> Path:
+    """Return the folder of the named model, or of the newest one in the workshop.
+
+    Raises:
+        InputError: there is no such model, or none at all.
+    """
+    from bottega.core.bundle import META, find_bundle
+    from bottega.core.errors import InputError
+    from bottega.core.home import workshop
+
+    models = workshop() / "models"
+    if name is not None:
+        return find_bundle(name, models)
+    found = [path for path in models.iterdir() if (path / META).is_file()] if models.is_dir() else []
+    if not found:
+        raise InputError("there is no model in this workshop yet", where=str(models.resolve()),
+                         fix="run 'bottega demo' or 'bottega train RECIPE', or name one with --model")
+    return max(found, key=lambda path: (path / META).stat().st_mtime)
+
+
+def open_engine(name: str | None) -> Engine:
+    """Load and verify the named (or newest) model, ready to generate."""
+    from bottega.generation.engine import Engine
+
+    return Engine.open(model_path(name))

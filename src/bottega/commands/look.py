@@ -1,0 +1,115 @@
+"""The verbs that look at models: `bottega models`, `bottega lineage`, `bottega evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bottega.commands.common import Json, ModelName, emit, model_path, open_engine, start
+
+
+def models(as_json: Json = False) -> None:
+    """List the models of this workshop, newest first, and whether each still matches its manifest."""
+    from bottega.core.bundle import META, Bundle
+    from bottega.core.errors import BottegaError
+    from bottega.core.home import workshop
+
+    start(as_json)
+    folder = workshop() / "models"
+    paths = [path for path in folder.iterdir() if (path / META).is_file()] if folder.is_dir() else []
+    rows: list[dict[str, Any]] = []
+    for path in sorted(paths, key=lambda p: (p / META).stat().st_mtime, reverse=True):
+        try:
+            bundle = Bundle.open(path)
+            meta = bundle.meta
+            rows.append({"name": path.name, "family": meta["family"], "objective": meta.get("objective"),
+                         "parameters": meta.get("derived", {}).get("parameters"), "digest": bundle.digest,
+                         "metrics": meta.get("metrics", {}), "sound": True})
+        except BottegaError as error:
+            rows.append({"name": path.name, "sound": False, "problem": error.problem})
+    if as_json:
+        emit(rows)
+        return
+    if not rows:
+        typer.echo("no models yet: run 'bottega demo' or 'bottega train RECIPE'")
+    for row in rows:
+        if not row["sound"]:
+            typer.secho(f"{row['name']:28} {row['problem']}", fg="red")
+            continue
+        figures = "  ".join(f"{k} {v:.3f}" for k, v in list(row["metrics"].items())[:2] if isinstance(v, float))
+        size = f"{row['parameters'] / 1e6:.1f}M" if row["parameters"] else ""
+        typer.echo(f"{row['name']:28} {row['family']:12} {row['objective'] or '':9} {size:>7}  {figures}")
+
+
+def lineage(
+    model: Annotated[str | None, typer.Argument(help="Model name or path. Default: the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say where a model came from: its parents back to the data, their licences, seeds, code and cost.
+
+    Example: bottega lineage python-assistant-dpo
+    """
+    from bottega.core.home import workshop
+    from bottega.core.lineage import ancestry
+
+    start(as_json)
+    chain = ancestry(model_path(model), workshop())
+    if as_json:
+        emit([record.model_dump(mode="json") for record in chain])
+        return
+    for depth, record in enumerate(chain):
+        indent = "  " * depth
+        typer.secho(f"{indent}{record.kind} {record.name}", bold=True)
+        licences = ", ".join(sorted({licence.spdx for licence in record.licences})) or "none stated"
+        cost = record.cost
+        typer.echo(f"{indent}  step {record.step} · seed {record.seed} · made {record.made}")
+        typer.echo(f"{indent}  licences {licences}")
+        typer.echo(f"{indent}  {cost.seconds:.0f} s · {cost.energy_wh_low:.2f}-{cost.energy_wh_high:.2f} Wh "
+                   f"({cost.method})")
+        typer.echo(f"{indent}  content {record.content[:16]} · code {record.environment.get('code', '')[:16]}")
+
+
+def evaluate(
+    suite: Annotated[list[str] | None, typer.Argument(help="Suites to run; none lists them.")] = None,
+    model: ModelName = None,
+    cases: Annotated[int, typer.Option(min=1, help="Held-out cases a suite.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Which cases, and the sampling seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on held-out cases with known answers; every figure comes with n and a 95 % interval.
+
+    Example: bottega evaluate support-desk --cases 200
+    """
+    from bottega.core.request import Request
+    from bottega.evaluation import suites
+
+    start(as_json)
+    if not suite:
+        if as_json:
+            emit(suites.names())
+        else:
+            typer.echo("suites: " + ", ".join(suites.names()))
+        return
+    for name in suite:
+        suites.check(name)
+    engine = open_engine(model)
+
+    def answers(requests: list[Request]) -> list[str]:
+        return [result.outputs[0].text for result in engine.generate_many(requests)]
+
+    found = {name: suites.run(name, answers, cases=cases, seed=seed) for name in suite}
+    if as_json:
+        emit(found)
+        return
+    for name, metrics in found.items():
+        typer.secho(name, bold=True)
+        for metric, value in metrics.items():
+            typer.echo(f"  {metric:24} {value}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command()(models)
+    app.command()(lineage)
+    app.command()(evaluate)

@@ -1,0 +1,181 @@
+"""The verbs that use a model: `bottega generate`, `bottega chat`, `bottega explain`, `bottega reproduce`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bottega.commands.common import Json, ModelName, emit, open_engine, start
+from bottega.commands.controls import with_controls
+
+if TYPE_CHECKING:
+    from bottega.core.request import Controls, Request, Result
+
+Prompt = Annotated[str, typer.Argument(help="What to continue or to answer; '-' reads standard input.")]
+System = Annotated[str | None, typer.Option("--system", help="Instruction that goes before the conversation.")]
+Suffix = Annotated[str | None, typer.Option("--suffix", help="Text that must follow: fill the gap between.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Continue the text even with a model tuned to answer.")]
+
+
+def generate(
+    prompt: Prompt,
+    model: ModelName = None,
+    system: System = None,
+    suffix: Suffix = None,
+    raw: Raw = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
+    as_json: Json = False,
+    *,
+    controls: Controls,
+) -> None:
+    """Make text. A model tuned to answer takes the prompt as a user's message, any other continues it.
+
+    Examples:
+
+      bottega generate "def read_lines(path):" --raw --max-tokens 80 --temperature 0.7
+
+      bottega generate "def area(r):" --suffix "    return result"
+
+      bottega generate "My kettle arrived broken." --n 3 --seed 7
+    """
+    start(as_json)
+    engine = open_engine(model)
+    request = _request(engine.answers, prompt, system, suffix, raw, controls)
+    if as_json or save or (controls.n or 1) > 1 or (controls.best_of or 1) > 1:
+        result = engine.generate(request)
+        record = _record(request, result)
+        if save:
+            from bottega.core.files import write_json
+
+            write_json(save, record)
+        if as_json:
+            emit(record)
+            return
+        for number, output in enumerate(result.outputs, 1):
+            if len(result.outputs) > 1:
+                typer.secho(f"── {number} · mean log-probability {output.score:.3f}", dim=True)
+            typer.echo(output.text)
+        return
+    for step in engine.stream(request):
+        typer.echo(step.text, nl=False)
+        sys.stdout.flush()
+    typer.echo("")
+
+
+def explain(
+    prompt: Prompt,
+    model: ModelName = None,
+    system: System = None,
+    suffix: Suffix = None,
+    raw: Raw = False,
+    alternatives: Annotated[int, typer.Option(min=1, max=20, help="Candidates shown at each token.")] = 5,
+    as_json: Json = False,
+    *,
+    controls: Controls,
+) -> None:
+    """Generate and open the box: each token's probability, its alternatives, and what each control changed.
+
+    Example: bottega explain "My kettle arrived broken." --temperature 0.8 --top-p 0.9
+    """
+    from bottega.generation.explain import as_data, render
+
+    start(as_json)
+    engine = open_engine(model)
+    request = _request(engine.answers, prompt, system, suffix, raw, controls, alternatives)
+    result = engine.generate(request)
+    if as_json:
+        emit(as_data(result))
+    else:
+        from rich.console import Console
+
+        Console().print(render(result))
+
+
+def reproduce(
+    file: Annotated[Path, typer.Argument(help="A result kept by 'bottega generate --save FILE'.")],
+    model: ModelName = None,
+    as_json: Json = False,
+) -> None:
+    """Make a kept result again and check that every byte is the same. Exit code 1 when it is not.
+
+    Example: bottega generate "Hello" --save hello.json && bottega reproduce hello.json
+    """
+    from bottega.core.errors import InputError
+    from bottega.core.files import read_json
+    from bottega.core.request import Request
+    from bottega.core.validate import validate
+
+    start(as_json)
+    record = read_json(file)
+    if not isinstance(record, dict) or not {"request", "result", "model"} <= record.keys():
+        raise InputError(f"{file} is not a kept result", fix="make one with 'bottega generate … --save FILE'")
+    engine = open_engine(model or record["model"]["path"])
+    if engine.model_digest != record["model"]["digest"]:
+        raise InputError(f"the model is not the one that made {file}: digest {engine.model_digest[:12]} instead of "
+                         f"{record['model']['digest'][:12]}", fix="name the right one with --model")
+    again = engine.generate(validate(Request, record["request"], where=str(file), error=InputError))
+    texts = [output.text for output in again.outputs]
+    same = texts == [output["text"] for output in record["result"]["outputs"]]
+    if as_json:
+        emit({"same": same, "texts": texts})
+    else:
+        typer.echo("same bytes" if same else "different:\n" + "\n".join(texts))
+    if not same:
+        raise typer.Exit(1)
+
+
+def chat(model: ModelName = None, system: System = None, *, controls: Controls) -> None:
+    """Talk to a model in the terminal; answers stream, the conversation is remembered.
+
+    While chatting: /help lists the commands (settings, undo, look inside the last answer, save).
+    """
+    from bottega.commands.conversation import Conversation
+
+    Conversation(open_engine(model), controls, system).run()
+
+
+def _request(answers: bool, prompt: str, system: str | None, suffix: str | None, raw: bool, controls: Controls,
+             alternatives: int = 0) -> Request:
+    from bottega.core.errors import InputError
+    from bottega.core.request import Message, Request
+
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError("the prompt is not valid UTF-8", fix="give text, not binary data") from None
+    if suffix is None and answers and not raw:
+        turns = [Message(role="system", content=system)] if system else []
+        return Request(messages=[*turns, Message(role="user", content=prompt)], controls=controls,
+                       alternatives=alternatives)
+    if system:
+        raise InputError("--system needs a model tuned to answer", fix="leave it out, or drop --raw and --suffix")
+    return Request(prompt=prompt, suffix=suffix, controls=controls, alternatives=alternatives)
+
+
+def _record(request: Request, result: Result) -> dict[str, Any]:
+    """Return everything needed to make the result again, and the result."""
+    plain = request.model_dump(mode="json", exclude_none=True)
+    plain.setdefault("controls", {})["seed"] = result.seed
+    return {
+        "model": {"path": result.lineage["path"], "digest": result.model},
+        "request": plain,
+        "result": {
+            "outputs": [{"text": o.text, "finish": o.finish, "score": o.score} for o in result.outputs],
+            "prompt_tokens": result.prompt_tokens, "new_tokens": result.new_tokens, "seed": result.seed,
+            "seconds": round(result.seconds, 4),
+        },
+        "lineage": result.lineage,
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command(name="generate")(with_controls(generate))
+    app.command(name="chat")(with_controls(chat))
+    app.command(name="explain")(with_controls(explain))
+    app.command()(reproduce)
