@@ -62,6 +62,12 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
             raise InputError(f"{path} cannot be written: {error.strerror}", where=str(path.parent),
                              fix="choose another folder or change its permissions") from error
         raise
+    except Exception as error:  # the writer of weights is Rust and has an exception of its own for a full disk
+        if "StorageFull" not in str(error) and "No space left" not in str(error):
+            raise
+        raise ResourceError(f"the disk is full while writing {path}", where=str(path.parent),
+                            fix="free some space and run the same command again; "
+                                "what was finished before is kept and reused") from error
 
 
 def fsync_dir(path: Path) -> None:

@@ -18,6 +18,11 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Return whether progress is silenced."""
+    return _quiet
+
+
 def say(text: str) -> None:
     """Print one line for people on stderr, unless quiet."""
     if not _quiet:
