@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.errors import CorruptError, InputError, suggest
-from bottega.core.files import MANIFEST, atomic_dir, digest_json, file_table, read_json, verify_manifest, write_json
+from bottega.core.files import MANIFEST, TEMPORARY, atomic_dir, digest_json, file_table, read_json, verify_manifest, write_json
 from bottega.core.lineage import Lineage
 from bottega.core.request import Controls
 
@@ -41,7 +41,7 @@ class Bundle:
     @property
     def controls(self) -> Controls:
         """The default controls that came with the model."""
-        return Controls.model_validate(self.meta.get("controls", {}))
+        return Controls.parse(self.meta.get("controls", {}), where=str(self.path / META))
 
     @property
     def lineage(self) -> Lineage:
@@ -101,6 +101,7 @@ def find_bundle(name: str, models: Path) -> Path:
         return direct
     if "/" not in name and "\\" not in name and (models / name).is_dir():
         return models / name
-    known = [path.name for path in models.iterdir() if (path / META).is_file()] if models.is_dir() else []
+    found = sorted(models.iterdir()) if models.is_dir() else []
+    known = [path.name for path in found if (path / META).is_file() and TEMPORARY not in path.name]
     raise InputError(f"unknown model '{name}'", where=str(models),
                      fix=suggest(name, known) if known else "no models yet: run 'bottega demo' or 'bottega train'")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class BottegaError(Exception):
@@ -25,6 +25,16 @@ class BottegaError(Exception):
         self.problem, self.where, self.fix = problem, where, fix
         lines = [problem] + ([f"where: {where}"] if where else []) + ([f"fix: {fix}"] if fix else [])
         super().__init__("\n  ".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes whole, whatever the subclass's own arguments are."""
+        return _rebuild, (type(self), self.problem, self.where, self.fix)
+
+
+def _rebuild(kind: type[BottegaError], problem: str, where: str, fix: str) -> BottegaError:
+    error = kind.__new__(kind)
+    BottegaError.__init__(error, problem, where=where, fix=fix)
+    return error
 
 
 class RecipeError(BottegaError):

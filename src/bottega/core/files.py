@@ -6,11 +6,13 @@ checkpoint, dataset) carries `manifest.json` with the SHA-256 and size of each f
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from bottega.core.errors import CorruptError, InputError, ResourceError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"  # a name that holds this was never finished and may be deleted
+_OLD = f"{TEMPORARY}old-"  # the finished folder a replacement was about to take the place of
 _BLOCK = 1 << 20
 
 
@@ -58,8 +61,8 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
             raise ResourceError(f"the disk is full while writing {path}", where=str(path.parent),
                                 fix="free some space and run the same command again; "
                                     "what was finished before is kept and reused") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise InputError(f"{path} cannot be written: {error.strerror}", where=str(path.parent),
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            raise InputError(f"{error.filename or path} cannot be written: {error.strerror}", where=str(path.parent),
                              fix="choose another folder or change its permissions") from error
         raise
     except Exception as error:  # the writer of weights is Rust and has an exception of its own for a full disk
@@ -94,7 +97,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
     Raises:
         ResourceError: the disk is full; the old file is untouched.
     """
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+    temporary = _unfinished(path)
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -111,7 +114,10 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically (see `write_atomic`)."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # a file name that is not UTF-8: only escapes can hold it
+        text = json.dumps(value, indent=2, allow_nan=False)
+    write_atomic(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -130,6 +136,25 @@ def read_json(path: Path) -> Any:
                            fix="delete it and make it again") from error
 
 
+def _unfinished(path: Path) -> Path:
+    """Return a temporary name beside `path` that says which process is at work on it."""
+    return path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; false where the system or the file system cannot (renameat2, renamex_np)."""
+    swap, here = 2, -100  # RENAME_EXCHANGE = RENAME_SWAP = 2; AT_FDCWD = -100
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "linux":
+            return bool(library.renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(os.fsencode(one), os.fsencode(other), swap) == 0)
+    except (AttributeError, OSError, TypeError):
+        pass
+    return False
+
+
 @contextmanager
 def atomic_dir(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Build a folder under a temporary name; on success hash, fsync and rename it into place.
@@ -146,7 +171,7 @@ def atomic_dir(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not replace:
         raise InputError(f"{path} exists already", fix="choose another name or remove it")
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+    temporary = _unfinished(path)
     with clear_disk_errors(path):
         try:
             temporary.mkdir(parents=True)
@@ -158,33 +183,51 @@ def atomic_dir(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 else:
                     fsync_dir(file)
             fsync_dir(temporary)
-            if path.exists():
-                old = path.with_name(f"{path.name}{TEMPORARY}old-{uuid.uuid4().hex[:8]}")
+            if not path.exists():
+                os.replace(temporary, path)
+            elif not _exchange(temporary, path):  # where two renames are needed, a kill between them leaves `old`,
+                old = path.with_name(f"{path.name}{_OLD}{uuid.uuid4().hex[:8]}")  # which remove_unfinished puts back
                 os.replace(path, old)
                 os.replace(temporary, path)
                 shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.replace(temporary, path)
             fsync_dir(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _alive(process: str) -> bool:
+    """Whether another process of this number runs."""
+    if not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Delete what killed processes left under temporary names directly inside `folder`."""
-    for path in folder.glob(f"*{TEMPORARY}*"):
-        if path.is_dir():
+    """Delete what killed processes left under temporary names directly inside `folder`; leave living ones' work."""
+    for path in sorted(folder.glob(f"*{TEMPORARY}*")):
+        name, _, rest = path.name.partition(TEMPORARY)
+        if path.name.startswith(f"{name}{_OLD}") and not (folder / name).exists():
+            os.replace(path, folder / name)
+        elif _alive(rest.partition("-")[0]):
+            continue
+        elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
 def file_table(folder: Path, *, without: tuple[str, ...] = (MANIFEST,)) -> dict[str, dict[str, Any]]:
-    """Return size in bytes and SHA-256 of each file below a folder, by relative path; names in `without` are left out."""
+    """Return size in bytes and SHA-256 of each file below a folder, by relative path; paths in `without` are left out."""
     return {
-        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in without
+        if file.is_file() and file.relative_to(folder).as_posix() not in without
     }
 
 

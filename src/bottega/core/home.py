@@ -12,4 +12,4 @@ from pathlib import Path
 
 def workshop() -> Path:
     """Return the workshop folder (it may not exist yet)."""
-    return Path(os.environ.get("BOTTEGA_HOME") or "workshop")
+    return Path(os.environ.get("BOTTEGA_HOME") or "workshop").expanduser()

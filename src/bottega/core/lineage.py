@@ -18,8 +18,9 @@ from pydantic import Field
 
 import bottega
 from bottega.core.energy import Cost
+from bottega.core.errors import CorruptError
 from bottega.core.files import MANIFEST, digest_json, read_json, write_json
-from bottega.core.validate import Strict
+from bottega.core.validate import Strict, validate
 
 LINEAGE = "lineage.json"
 UNKNOWN_LICENCE = "unknown"
@@ -70,9 +71,9 @@ class Lineage(Strict):
 
         Raises:
             InputError: there is none.
-            CorruptError: it is not JSON.
+            CorruptError: it is not JSON, or not a lineage.
         """
-        return Lineage.model_validate(read_json(folder / LINEAGE))
+        return validate(Lineage, read_json(folder / LINEAGE), where=str(folder / LINEAGE), error=CorruptError)
 
 
 def ancestry(folder: Path, home: Path) -> list[Lineage]:

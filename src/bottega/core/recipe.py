@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from bottega.core.errors import InputError, RecipeError, suggest
 from bottega.core.request import Controls
@@ -45,6 +45,11 @@ class DataSpec(Strict):
     decontaminate: list[str] = []
     text_field: str = "text"
     limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("sources", "decontaminate", mode="before")
+    @classmethod
+    def _many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value  # brackets are magic characters in some shells
 
 
 class CodecSpec(Strict):
@@ -179,7 +184,7 @@ class Recipe(Strict):
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"recipe {path} cannot be read as text: {error}", fix="give a YAML file") from None
         try:
-            data = yaml.safe_load(text)
+            data = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path),
                               fix="check indentation and colons near that line") from None
@@ -193,6 +198,20 @@ class Recipe(Strict):
     def plain(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready data, without unset values."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without tags, in which a key given twice is an error and not a silent loss of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = key.value
+            if isinstance(name, str) and name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{name}' is given twice", key.start_mark)
+            if isinstance(name, str):
+                seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -97,9 +97,13 @@ class Controls(Strict):
         return validate(Controls, data, where=where, error=ControlError)
 
     def over(self, defaults: Controls) -> Controls:
-        """Return these controls with unset ones taken from `defaults`."""
-        return Controls.model_validate(
-            {**defaults.model_dump(exclude_none=True), **self.model_dump(exclude_none=True)})
+        """Return these controls with unset ones taken from `defaults`.
+
+        Raises:
+            ControlError: the two do not fit together (`n` above the defaults' `best_of`).
+        """
+        return Controls.parse({**defaults.model_dump(exclude_none=True), **self.model_dump(exclude_none=True)},
+                              where="controls over the model's defaults")
 
     def require(self, understood: frozenset[str], family: str) -> None:
         """Refuse what a family cannot obey.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -10,25 +11,40 @@ from bottega.core.errors import BottegaError, RecipeError, suggest
 
 
 class Strict(BaseModel):
-    """Base of every settings model: unknown keys are refused, instances are immutable."""
+    """Base of every settings model: unknown keys, NaN and infinity are refused, instances are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models inside an annotation such as `list[Message] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the keys allowed at the place in `model` that `path` points into."""
-    current: Any = model
+    current = model
     for part in path:
-        field = current.model_fields.get(part) if isinstance(part, str) else None
-        inner = field.annotation if field else None
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if current is None:
+        if isinstance(part, int):
+            continue  # a place in a list: the list's annotation named the model already
+        field = current.model_fields.get(part)
+        inner = next(_models(field.annotation), None) if field else None
+        if inner is None:
             return []
+        current = inner
     return list(current.model_fields)
+
+
+def _short(value: Any) -> str:
+    """Return a value as text of bearable length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:180]}… ({len(text)} characters)"
 
 
 def validate(model: type[Model], data: Any, *, where: str, error: type[BottegaError] = RecipeError) -> Model:
@@ -55,4 +71,4 @@ def validate(model: type[Model], data: Any, *, where: str, error: type[BottegaEr
         if fault["type"] == "missing":
             raise error(f"'{key}' is missing", where=where, fix=f"add '{path[-1]}: …'") from None
         message = fault["msg"].removeprefix("Value error, ")
-        raise error(f"{key}: {fault['input']!r} is not allowed", where=where, fix=message[0].lower() + message[1:]) from None
+        raise error(f"{key}: {_short(fault['input'])} is not allowed", where=where, fix=message[0].lower() + message[1:]) from None
