@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.errors import CorruptError, InputError, suggest
-from bottega.core.files import MANIFEST, TEMPORARY, atomic_dir, digest_json, file_table, read_json, verify_manifest, write_json
+from bottega.core.files import (
+    MANIFEST,
+    TEMPORARY,
+    atomic_dir,
+    digest_json,
+    file_table,
+    read_json,
+    verify_manifest,
+    write_json,
+)
 from bottega.core.lineage import Lineage
 from bottega.core.request import Controls
 

@@ -115,7 +115,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically (see `write_atomic`)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # a file name that is not UTF-8: only escapes can hold it
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # a file name that is not UTF-8: escapes can hold it
         text = json.dumps(value, indent=2, allow_nan=False)
     write_atomic(path, text + "\n")
 
@@ -223,7 +223,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def file_table(folder: Path, *, without: tuple[str, ...] = (MANIFEST,)) -> dict[str, dict[str, Any]]:
-    """Return size in bytes and SHA-256 of each file below a folder, by relative path; paths in `without` are left out."""
+    """Return size in bytes and SHA-256 of each file below a folder, by relative path, but for those in `without`."""
     return {
         file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
         for file in sorted(folder.rglob("*"))

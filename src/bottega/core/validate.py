@@ -71,4 +71,5 @@ def validate(model: type[Model], data: Any, *, where: str, error: type[BottegaEr
         if fault["type"] == "missing":
             raise error(f"'{key}' is missing", where=where, fix=f"add '{path[-1]}: …'") from None
         message = fault["msg"].removeprefix("Value error, ")
-        raise error(f"{key}: {_short(fault['input'])} is not allowed", where=where, fix=message[0].lower() + message[1:]) from None
+        raise error(f"{key}: {_short(fault['input'])} is not allowed", where=where,
+                    fix=message[0].lower() + message[1:]) from None
