@@ -1,0 +1,51 @@
+# The two commands: `make demo` (a model trained on this machine, in minutes) and `make test`.
+# Everything happens inside .venv; each set of parts is installed again only when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+INSTALL := -m pip install --disable-pip-version-check
+BENCH := .venv-bench
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMPS)/core
+	$(BIN)/python -m bottega demo
+
+test: $(STAMPS)/test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMPS)/lint
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The programs we measure against live in an environment of their own, so that they cannot disturb ours.
+bench: $(BENCH)/.stamp
+	$(BENCH)/bin/python benchmarks/decode.py
+	$(BENCH)/bin/python benchmarks/train_text.py
+
+# Virtual environment, models, datasets and reports: everything that can be made again.
+clean:
+	rm -rf $(VENV) $(BENCH) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Bottega needs Python 3.11 or newer, this is " + sys.version.split()[0] \
+		+ "; name another with: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/core: $(VENV)/bin/python pyproject.toml
+	@echo "Installing Bottega and the parts it stands on into $(VENV): minutes the first time, nothing after that"
+	$(BIN)/python $(INSTALL) --editable .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: $(STAMPS)/core
+	$(BIN)/python $(INSTALL) --quiet --editable ".[$*]"
+	@touch $@
+
+$(BENCH)/.stamp: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python $(INSTALL) --editable ".[test]" --requirement benchmarks/requirements.txt
+	@touch $@
