@@ -27,11 +27,11 @@ from bottega.training import checkpoint
 from bottega.training.choices import Choices, choose, optimisers
 from bottega.training.compilation import compiled_loss, compiler_cache
 from bottega.training.display import Display, duration
+from bottega.training.interrupt import stop_requests
 from bottega.training.metrics import HISTORY, MetricsLog
 from bottega.training.optim import Optimiser
 from bottega.training.peak import Notebook
 from bottega.training.schedule import Clock, rate
-from bottega.training.interrupt import stop_requests
 from bottega.training.step import LossFunction, Outcome, autocast, seed_step, take, to_device
 
 RESOLVED = "resolved.json"
@@ -68,7 +68,7 @@ class TrainResult:
 
 def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, resume: bool = False,
           facts: dict[str, Any] | None = None, sample: Callable[[], str] | None = None,
-          cache: Path | None = None) -> TrainResult:
+          cache: Path | None = None, notes: dict[str, Any] | None = None) -> TrainResult:
     """Train `objective.generator` in place until the budget is spent.
 
     Args:
@@ -79,6 +79,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         resume: go on from the newest checkpoint that verifies; a finished run returns at once.
         facts: JSON identity of data, codec and recipe; a resume under other facts is refused.
         sample: makes a text to show every `spec.sample_every` of the budget.
+        notes: JSON to keep in `run/resolved.json` beside the choices.
         cache: folder for measured peaks, timed choices and compiled code; default `run/cache`.
 
     Returns:
@@ -124,12 +125,15 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
     def seconds() -> float:
         return seconds_before + time.perf_counter() - start
 
-    def save(finished: bool = False) -> Path:
+    def save(finished: bool = False) -> checkpoint.State:
+        if not all(bool(torch.isfinite(p).all()) for p in generator.parameters()):
+            _diverged(step, math.nan, folder, generator, choices)  # a bad checkpoint must not push out a good one
         log.sync()
         now = state.model_copy(update={"step": step, "tokens": tokens, "seconds": seconds(), "finished": finished,
                                        "cost": cost_before + meter.read(), "metrics": metrics,
                                        "choices": choices.model_dump()})
-        return checkpoint.save(folder, now, generator, _player_tensors(players), spec.keep_checkpoints)
+        checkpoint.save(folder, now, generator, _player_tensors(players), spec.keep_checkpoints)
+        return now
 
     with ExitStack() as stack:
         stack.enter_context(compiler_cache(notebook.path.parent))
@@ -138,7 +142,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             loss, compiled, reason = compiled_loss(objective, objective.batch(step)[0], choices.precision)
             choices = choices.model_copy(update={"compiled": compiled,
                                                  "reasons": {**choices.reasons, "compile": reason}})
-        _announce(choices, run)
+        _announce(choices, run, notes or {})
         stopping = stack.enter_context(stop_requests())
         log = MetricsLog(run, step)
         stack.callback(log.close)
@@ -173,7 +177,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             first_loss = outcome.loss if math.isnan(first_loss) else first_loss
             smoothed = outcome.loss if math.isnan(smoothed) else 0.9 * smoothed + 0.1 * outcome.loss
             if not _sane(outcomes, smoothed, first_loss):
-                _diverged(step, outcomes, folder, generator, choices)
+                _diverged(step + 1, outcome.loss, folder, generator, choices)
             step, tokens = step + 1, tokens + work
             now = work / (time.perf_counter() - began)
             pace = 0.9 * pace + 0.1 * now if pace else now
@@ -185,7 +189,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
                 metrics = figures or metrics
             others = {name: o.loss for name, o in outcomes.items()} if len(outcomes) > 1 else None
             log.add(step, tokens=tokens, seconds=round(seconds(), 3), loss=outcome.loss,
-                    lr=share * choices.learning_rate, grad_norm=outcome.norm, tokens_per_s=round(pace, 1), peak_share=round(display.share(pace), 4),
+                    lr=share * choices.learning_rate, grad_norm=outcome.norm, tokens_per_s=round(pace, 1),
+                    peak_share=round(display.share(pace), 4),
                     metrics=outcome.metrics or None, players=others, validation=figures or None)
             display.update(step=step, progress=min(progress, 1.0), loss=outcome.loss, rate=pace, seconds=seconds(),
                            watt_hours=cost_before.energy_wh_high + meter.read().energy_wh_high)
@@ -197,12 +202,10 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
                 last_save = time.perf_counter()
                 progress = clock.progress(step, tokens, seconds()) if spec.budget.minutes else progress
         generator.eval()
-        path = save(finished=progress >= 1)
+        final = save(finished=progress >= 1)
     if progress < 1:
-        raise Interrupted(f"stopped after step {step}; everything is saved in {path}",
+        raise Interrupted(f"stopped after step {step}; everything is saved in {folder}",
                           fix="run the same command with --resume to go on")
-    final = state.model_copy(update={"step": step, "tokens": tokens, "seconds": seconds(), "metrics": metrics,
-                                     "cost": cost_before + meter.read(), "choices": choices.model_dump()})
     say(f"{run.name}: {step} steps, {tokens:,} tokens in {duration(final.seconds)}, "
         f"{final.cost.energy_wh_low:.2f}-{final.cost.energy_wh_high:.2f} Wh")
     return _result(final, run)
@@ -245,11 +248,11 @@ def _choices(objective: Objective, spec: TrainingSpec, run: Path, state: checkpo
     return choose(objective, spec, notebook, seed)
 
 
-def _announce(choices: Choices, run: Path) -> None:
+def _announce(choices: Choices, run: Path, notes: dict[str, Any]) -> None:
     """Write the choices into `resolved.json`, keeping what others wrote there, and print them."""
     path = run / RESOLVED
     known = read_json(path) if path.is_file() else {}
-    write_json(path, {**known, "choices": choices.model_dump()})
+    write_json(path, {**known, **notes, "choices": choices.model_dump()})
     say(f"precision {choices.precision} ({choices.reasons['precision']}); "
         f"{'compiled' if choices.compiled else 'eager'} ({choices.reasons['compile']})")
     say(f"learning rates: {choices.learning_rate:.4g} matrices, {choices.learning_rate_rest:.4g} rest "
@@ -295,15 +298,13 @@ def _sane(outcomes: dict[str, Outcome], smoothed: float, first: float) -> bool:
     return finite and smoothed <= _DIVERGED * (abs(first) + 1)
 
 
-def _diverged(step: int, outcomes: dict[str, Outcome], folder: Path, generator: torch.nn.Module,
-              choices: Choices) -> None:
-    """Put the last good weights back and say what happened."""
-    loss = next(iter(outcomes.values())).loss
+def _diverged(step: int, loss: float, folder: Path, generator: torch.nn.Module, choices: Choices) -> None:
+    """Put the last good weights back and say what happened at `step` (counted from 1)."""
     found = checkpoint.newest(folder)
     if found is not None:
         checkpoint.restore(found[0], generator)
     kept = f"last good checkpoint: {found[0]}" if found else "no checkpoint was written yet"
-    raise DivergedError(f"training diverged at step {step + 1}: the loss is {loss:.4g}; {kept}",
+    raise DivergedError(f"training diverged at step {step}: the loss is {loss:.4g}; {kept}",
                         where=str(folder.parent),
                         fix="lower the learning rate, for example "
                             f"training.learning_rate={choices.learning_rate / 3:.2g}")

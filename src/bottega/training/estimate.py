@@ -1,0 +1,189 @@
+"""What a run will take, said before it starts: `bottega estimate recipes/python-lm.yaml depth=8`.
+
+Nothing is prepared or trained for it: the model is built without memory, the machine's matrix-product peak is measured
+once, and the share of it that training reaches is remembered from earlier runs (an assumption before the first).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bottega.core.bundle import find_bundle
+from bottega.core.energy import CORE_WATTS
+from bottega.core.recipe import Recipe
+from bottega.families.base import Generator
+from bottega.training.display import duration
+from bottega.training.optim import hidden_matrices
+from bottega.training.peak import Notebook
+from bottega.training.sizes import Sizes, sizes
+
+if TYPE_CHECKING:
+    from bottega.training.loop import TrainResult
+
+_UTILISATION = 0.35  # of the peak, before any run was seen on this machine
+_RUNTIME_BYTES = 400e6  # Python with PyTorch loaded
+_BF16_PARAMETERS = 2e6  # under this many, casting costs more than faster products give back
+
+
+@dataclass(slots=True)
+class Estimate:
+    """What a run is expected to take.
+
+    Attributes:
+        parameters: all weights; `matrices`: those that Muon moves.
+        flops_per_token: of training, forward and backward.
+        memory_bytes: peak of the process.
+        tokens_per_second, tokens, steps, seconds: of the training loop.
+        kwh_low, kwh_high: energy.
+        precision: assumed; the run times both.
+        utilisation: share of the machine's peak that is reached, and `source`, where it comes from.
+        sizes: tokens a step and rows a forward pass.
+        derived: what the family derived from `depth`.
+    """
+
+    name: str
+    parameters: int
+    matrices: int
+    flops_per_token: float
+    memory_bytes: float
+    tokens_per_second: float
+    tokens: int
+    steps: int
+    seconds: float
+    kwh_low: float
+    kwh_high: float
+    precision: str
+    peak: float
+    utilisation: float
+    source: str
+    sizes: Sizes
+    derived: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """Return lines for people."""
+        rows = {
+            "parameters": f"{self.parameters:,} ({self.matrices:,} in hidden matrices)",
+            "compute": f"{self.flops_per_token:.3g} FLOP a token, {self.flops_per_token * self.tokens:.3g} in all",
+            "memory": f"{self.memory_bytes / 1e9:.2f} GB at the peak",
+            "step": f"{self.sizes.batch_tokens:,} tokens, {self.sizes.micro_batch} sequences a forward pass "
+                    f"({self.sizes.reason})",
+            "speed": f"{self.tokens_per_second:,.0f} tokens/s: {self.utilisation:.0%} ({self.source}) of the "
+                     f"{self.peak / 1e9:.0f} GFLOP/s measured here in {self.precision}",
+            "training": f"{duration(self.seconds)}, {self.steps:,} steps, {self.tokens:,} tokens",
+            "energy": f"{self.kwh_low * 1000:.2f}-{self.kwh_high * 1000:.2f} Wh "
+                      f"({self.kwh_low:.2g}-{self.kwh_high:.2g} kWh)",
+        }
+        if self.derived:
+            rows["derived"] = ", ".join(f"{key} {value}" for key, value in self.derived.items())
+        return "\n".join([f"{self.name}: before anything runs", *(f"  {key:11} {text}" for key, text in rows.items())])
+
+
+def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, precision: str) -> float:
+    """Return the expected peak memory of training in bytes.
+
+    Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen reference for
+    dpo 4. Activations: every matrix product keeps its input and output, and norms and activation functions half as
+    much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
+    """
+    matrices = hidden_matrices(generator)
+    total = sum(p.numel() for p in generator.parameters())
+    inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices)
+    moments = 4 * inner + 8 * (total - inner) if recipe.training.optimizer == "muon" else 8 * total
+    frozen = 4 * total if recipe.objective.kind == "dpo" else 0
+    elements = 1.5 * sum(sum(p.shape) for p in generator.parameters() if id(p) in matrices)
+    activations = elements * micro_tokens * (2 if precision == "bf16" else 4)
+    casts = 2 * total if precision == "bf16" else 0
+    logits = min(micro_tokens, 2048) * vocab * 8
+    return _RUNTIME_BYTES + 8 * total + moments + frozen + activations + casts + logits
+
+
+def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
+             recorded: Sizes | None = None) -> Estimate:
+    """Return what a recipe would take on this machine.
+
+    Args:
+        recipe: what to make.
+        home: the workshop (for the base model and for what the machine taught us).
+        generator: the model when it exists already; else one is built on the meta device.
+        recorded: sizes of the run that is resumed.
+
+    Raises:
+        RecipeError: a key of the generator is unknown or does not fit.
+        InputError: the base model is not there.
+    """
+    spec, notebook = recipe.training, Notebook(home / "cache")
+    generator = generator if generator is not None else _model(recipe, home)
+    tables = [m.num_embeddings for m in generator.modules() if isinstance(m, torch.nn.Embedding)]
+    total = sum(p.numel() for p in generator.parameters())
+    matrices = hidden_matrices(generator)
+    precision = spec.precision
+    if precision == "auto":
+        faster = notebook.peak("bf16") > 1.5 * notebook.peak("fp32")
+        precision = "bf16" if faster and total >= _BF16_PARAMETERS else "fp32"
+    flops = 3 * generator.flops_per_item(spec.context) * (4 / 3 if recipe.objective.kind == "dpo" else 1)
+    seen = notebook.get("utilisation", generator.family, recipe.objective.kind, precision)
+    utilisation = float(seen) if isinstance(seen, float) else _UTILISATION
+    peak = notebook.peak(precision)
+    speed = utilisation * peak / flops
+    chosen = recorded or sizes(spec, speed, on_gpu=torch.cuda.is_available())
+    budget = spec.budget
+    if budget.minutes is not None:
+        tokens = int(speed * budget.minutes * 60)
+    else:
+        tokens = budget.tokens if budget.tokens is not None else (budget.steps or 0) * chosen.batch_tokens
+    seconds = budget.minutes * 60 if budget.minutes is not None else tokens / speed
+    core_hours = seconds * torch.get_num_threads() / 3600
+    derived = getattr(generator.config, "derived", None)
+    return Estimate(
+        name=recipe.name, parameters=total,
+        matrices=sum(p.numel() for p in generator.parameters() if id(p) in matrices),
+        flops_per_token=flops,
+        memory_bytes=memory(generator, recipe, max(tables, default=0), chosen.micro_batch * spec.context, precision),
+        tokens_per_second=speed, tokens=tokens, steps=max(1, tokens // chosen.batch_tokens), seconds=seconds,
+        kwh_low=core_hours * CORE_WATTS[0] / 1000, kwh_high=core_hours * CORE_WATTS[1] / 1000, precision=precision,
+        peak=peak, utilisation=utilisation, source="seen in earlier runs" if seen else "assumed before the first run",
+        sizes=chosen, derived=dict(derived()) if callable(derived) else {})
+
+
+def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home: Path) -> dict[str, Any]:
+    """Return what the run took beside what was expected, and remember the share of peak it reached.
+
+    Args:
+        guess: the estimate.
+        result: the finished run.
+        family: of the generator; kind: of the objective.
+        home: the workshop.
+    """
+    notebook, precision = Notebook(home / "cache"), str(result.choices.get("precision", guess.precision))
+    reached = result.tokens_per_second * guess.flops_per_token / notebook.peak(precision)
+    if result.seconds > 10:  # shorter runs measure the start-up
+        notebook.put(float(reached), "utilisation", family, kind, precision)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"tokens_per_second": {"expected": guess.tokens_per_second, "true": result.tokens_per_second},
+            "seconds": {"expected": guess.seconds, "true": result.seconds},
+            "tokens": {"expected": guess.tokens, "true": result.tokens},
+            "memory_bytes": {"expected": guess.memory_bytes, "true": used},
+            "watt_hours": {"expected": [guess.kwh_low * 1000, guess.kwh_high * 1000],
+                           "true": [result.cost.energy_wh_low, result.cost.energy_wh_high]},
+            "utilisation": {"expected": guess.utilisation, "true": reached}}
+
+
+def _model(recipe: Recipe, home: Path) -> Generator:
+    """Return the recipe's model: its base, or a new one without memory."""
+    from bottega import families
+
+    if recipe.base:
+        return families.load(find_bundle(recipe.base, home / "models"))
+    with torch.device("meta"):
+        return families.build(recipe.generator, vocab_size=recipe.codec.vocab_size, context=recipe.training.context,
+                              special={"bos": 0, "eos": 1, "pad": 2, "unk": 3})

@@ -1,0 +1,240 @@
+"""From a recipe to a finished model: data, codec, packing, generator, objective, training, bundle.
+
+`bottega train RECIPE` is this file. Every stage is named by a digest of what goes into it and reused when unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import bottega
+from bottega import families, objectives
+from bottega.codecs.text import TextCodec
+from bottega.core.bundle import META, Bundle, find_bundle
+from bottega.core.energy import CostMeter
+from bottega.core.errors import BottegaError, DataError, InputError, RecipeError
+from bottega.core.files import atomic_dir, digest_json, read_json, verify_manifest, write_json
+from bottega.core.lineage import Lineage, Parent, merge_licences
+from bottega.core.progress import say, timed
+from bottega.core.recipe import Recipe
+from bottega.core.request import Message, Request
+from bottega.data.dataset import Dataset
+from bottega.data.pack import pack
+from bottega.data.pipeline import prepare
+from bottega.families.base import TokenGenerator
+from bottega.objectives.base import Objective
+from bottega.training.card import model_card
+from bottega.training.estimate import estimate, truth
+from bottega.training.loop import RESOLVED, TrainResult, train
+from bottega.training.sizes import Sizes
+
+if TYPE_CHECKING:
+    from bottega.generation.engine import Engine
+
+_KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
+# Settings of the loop that change what is shown or kept, not the weights: a run may be resumed under others.
+_HARMLESS = frozenset({"checkpoint_every", "keep_checkpoints", "sample_every"})
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What a run is made of."""
+
+    recipe: Recipe
+    dataset: Dataset
+    codec: TextCodec
+    base: Bundle | None
+    settings: Any
+
+    def facts(self) -> dict[str, Any]:
+        """Return the identity of the run: what the weights depend on."""
+        recipe = self.recipe.plain()
+        training = {key: value for key, value in recipe["training"].items() if key not in _HARMLESS}
+        flat = {f"{room}.{key}": value for room, part in
+                (("generator", recipe["generator"] if self.base is None else {}), ("training", training),
+                 ("objective", {"kind": self.recipe.objective.kind, **self.settings.model_dump(mode="json")}))
+                for key, value in part.items()}
+        return {**flat, "seed": self.recipe.seed, "data": self.dataset.digest, "codec": self.codec.digest,
+                "base": self.base.digest if self.base else None, "bottega": bottega.__version__}
+
+
+def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = True, reuse: bool = True) -> Bundle:
+    """Make the model of a recipe, or return it when it is there already and nothing changed.
+
+    Args:
+        recipe: what to make.
+        home: the workshop; the model ends in `home/models/NAME`, the run in `home/runs/NAME`.
+        resume: go on from the last checkpoint of this run.
+        replace: swap out another model of the same name; without it that is an error.
+        reuse: return an existing model of the same recipe and data as it is.
+
+    Raises:
+        RecipeError: parts of the recipe do not fit each other, or a resume under another recipe.
+        InputError: the base model is not there, or the name is taken and `replace` is false.
+        DataError: the data is empty or of a kind the objective cannot read.
+        Interrupted: stopped by the user; `resume` goes on.
+        DivergedError, CorruptError, ResourceError: see `loop.train`.
+    """
+    meter = CostMeter()
+    settings = objectives.settings(recipe.objective)  # faults in the recipe are found before any work
+    kind, target, run = recipe.objective.kind, home / "models" / recipe.name, home / "runs" / recipe.name
+    if kind in objectives.NEEDS_BASE and not recipe.base:
+        raise RecipeError(f"objective '{kind}' starts from a finished model and the recipe names none", where="base",
+                          fix="add 'base: NAME'; see 'bottega models'")
+    base = Bundle.open(find_bundle(recipe.base, home / "models")) if recipe.base else None
+    if base is not None and base.path.resolve() == target.resolve():
+        raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
+    dataset = prepare(recipe.data, home=home, seed=recipe.seed)
+    wanted = _KINDS.get(kind, "text")
+    if dataset.kind != wanted:
+        raise DataError(f"objective '{kind}' reads {wanted} records, these sources hold {dataset.kind} records",
+                        where=f"data.sources: {', '.join(recipe.data.sources)}",
+                        fix="choose other sources or another objective")
+    codec = TextCodec.load(base.path) if base else _codec(recipe, dataset, home)
+    parts = _Parts(recipe, dataset, codec, base, settings)
+    facts = parts.facts()
+    if target.exists():
+        finished = _unchanged(target, digest_json(facts)) if reuse else None
+        if finished is not None:
+            say(f"{recipe.name}: unchanged")
+            return finished
+        if not replace:
+            raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
+                             fix="give the recipe another name")
+    generator = _generator(parts)
+    recorded = read_json(run / RESOLVED).get("sizes") if resume and (run / RESOLVED).is_file() else None
+    guess = estimate(recipe, home=home, generator=generator, recorded=Sizes(**recorded) if recorded else None)
+    say(guess.table())
+    objective = _objective(parts, generator, guess.sizes, home)
+    result = train(objective, recipe.training, run=run, seed=recipe.seed, resume=resume, facts=facts,
+                   sample=_sampler(recipe, generator, codec), cache=home / "cache",
+                   notes={"sizes": guess.plain()["sizes"], "estimate": guess.plain()})
+    compared = truth(guess, result, family=generator.family, kind=kind, home=home)
+    write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
+    say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
+                                        for name, pair in compared.items() if name != "watt_hours"))
+    return _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter)
+
+
+def _unchanged(target: Path, facts: str) -> Bundle | None:
+    """Return the bundle in `target` when it verifies and was made from the same facts."""
+    try:
+        found = Bundle.open(target)
+    except BottegaError as error:
+        say(f"warning: the model in {target} cannot be reused: {error.problem}")
+        return None
+    return found if found.meta.get("facts") == facts else None
+
+
+def _codec(recipe: Recipe, dataset: Dataset, home: Path) -> TextCodec:
+    """Return the codec trained on the dataset's training split, from the workshop when it is there."""
+    spec = recipe.codec
+    folder = home / "codecs" / digest_json([dataset.digest, spec.model_dump()])[:16]
+    if folder.is_dir():
+        try:
+            verify_manifest(folder)
+            return TextCodec.load(folder)
+        except BottegaError as error:
+            say(f"warning: the codec is made again: {error.problem}")
+    with timed(f"training a codec of {spec.vocab_size} tokens"), atomic_dir(folder, replace=True) as temporary:
+        TextCodec.train(dataset.texts("train"), spec.vocab_size).save(temporary)
+    return TextCodec.load(folder)
+
+
+def _generator(parts: _Parts) -> TokenGenerator:
+    """Return the base's generator, or a new one with weights drawn from the seed, on the fastest device."""
+    codec, recipe = parts.codec, parts.recipe
+    if parts.base is not None:
+        generator = families.load(parts.base.path)
+    else:
+        torch.manual_seed(recipe.seed)
+        generator = families.build(recipe.generator, vocab_size=codec.vocab_size, context=recipe.training.context,
+                                   special={"bos": codec.bos, "eos": codec.eos, "pad": codec.pad, "unk": codec.unk})
+    return generator.to("cuda") if torch.cuda.is_available() else generator
+
+
+def _objective(parts: _Parts, generator: TokenGenerator, chosen: Sizes, home: Path) -> Objective:
+    """Return the objective of the recipe with its data attached."""
+    recipe, codec, dataset = parts.recipe, parts.codec, parts.dataset
+    spec, kind = recipe.training, recipe.objective.kind
+    common: dict[str, Any] = {"context": spec.context, "batch_tokens": chosen.batch_tokens,
+                              "micro_batch": chosen.micro_batch, "seed": recipe.seed,
+                              "validation_tokens": spec.validation_tokens, "settings": parts.settings}
+    build = objectives.objective_class(kind)
+    objective: Objective
+    if kind == "pretrain":
+        shards = pack(dataset, codec.encode_batch, codec_digest=codec.digest, vocab_size=codec.vocab_size,
+                      bos=codec.bos, home=home)
+        lengths = np.array([len(codec.token_bytes(token)) for token in range(codec.vocab_size)])
+        marks = codec.encode_fim_document("", "", "")  # nothing but the marks, in order
+        objective = build(generator, shards, lengths, gap_tokens=marks, **common)
+    elif kind == "dpo":
+        assert parts.base is not None
+        reference = families.load(parts.base.path).to(next(generator.parameters()).device).eval()
+        objective = build(generator, reference.requires_grad_(False), codec, dataset, **common)
+    else:
+        objective = build(generator, codec, dataset, **common)
+    return objective
+
+
+def _sampler(recipe: Recipe, generator: TokenGenerator, codec: TextCodec) -> Callable[[], str]:
+    """Return a function that writes a short text with the model as it is now."""
+    prompts = recipe.evaluation.prompts or ["The"]
+    talk = recipe.objective.kind in ("sft", "dpo")
+    count = 0
+
+    def sample() -> str:
+        nonlocal count
+        from bottega.generation.engine import Engine
+
+        prompt = prompts[count % len(prompts)]
+        count += 1
+        engine: Engine = Engine(generator, codec, controls=recipe.controls, model_digest="", lineage={})
+        short = {"max_tokens": 40, "seed": recipe.seed, "n": None, "best_of": None}
+        controls = recipe.controls.model_copy(update=short)
+        request = Request(messages=[Message(role="user", content=prompt)], controls=controls) if talk else \
+            Request(prompt=prompt, controls=controls)
+        return f"{prompt} → {engine.generate(request).outputs[0].text!r}"
+
+    return sample
+
+
+def _bundle(parts: _Parts, generator: TokenGenerator, result: TrainResult, derived: dict[str, Any], facts: str,
+            target: Path, meter: CostMeter) -> Bundle:
+    """Write the finished model folder."""
+    recipe, base = parts.recipe, parts.base
+    meta: dict[str, Any] = {
+        "family": generator.family, "codec": parts.codec.kind, "objective": recipe.objective.kind, "derived": derived,
+        "recipe": recipe.plain(), "metrics": result.metrics, "context": recipe.training.context,
+        "controls": recipe.controls.over(base.controls if base else type(recipe.controls)()).model_dump(
+            mode="json", exclude_none=True),
+        "choices": result.choices, "facts": facts,
+        "training": {"steps": result.steps, "tokens": result.tokens, "seconds": result.seconds,
+                     "tokens_per_second": result.tokens_per_second},
+    }
+    parents = [Parent(kind="dataset", name=", ".join(recipe.data.sources), digest=parts.dataset.lineage.digest)]
+    licences = list(parts.dataset.lineage.licences)
+    if base is not None:
+        parents.append(Parent(kind="model", name=base.name, digest=base.lineage.digest))
+        licences += base.lineage.licences
+    cost = meter.read()
+
+    def lineage(content: str) -> Lineage:
+        return Lineage(kind="model", name=recipe.name, content=content, parents=parents, step=recipe.objective.kind,
+                       parameters={"recipe": recipe.plain(), "choices": result.choices}, seed=recipe.seed,
+                       licences=merge_licences(licences), cost=cost)
+
+    def write(folder: Path) -> None:
+        generator.save(folder)
+        parts.codec.save(folder)
+
+    card = model_card(recipe, lineage(""), meta, result)
+    bundle = Bundle.create(target, meta=meta, lineage=lineage, write=write, card=card)
+    say(f"{recipe.name} is in {bundle.path} ({META}, README.md and lineage.json tell its story)")
+    return bundle

@@ -1,0 +1,20 @@
+import pytest
+
+from bottega.training.display import Display, duration, sparkline
+
+
+def test_sparkline_falls_with_the_loss():
+    assert sparkline([4.0, 3.0, 2.0, 1.0]) == "█▆▃▁"
+    assert len(sparkline([float(i) for i in range(1000)], width=40)) == 40
+    assert sparkline([]) == ""
+    assert sparkline([2.0]) == "▁"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (42.4, "42 s"), (187, "3:07"), (7500, "2:05:00")])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_share_of_peak():
+    display = Display("x", peak=1e9, flops=1e4)
+    assert display.share(50_000) == 0.5

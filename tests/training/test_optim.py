@@ -1,0 +1,82 @@
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from bottega.training.optim import Muon, Optimiser, hidden_matrices, orthogonalise
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 96), (2, 96, 32)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape, dtype):
+    torch.manual_seed(0)
+    result = orthogonalise(torch.randn(shape) * 1e-3, dtype).float()
+    values = torch.linalg.svdvals(result)
+    assert result.shape == shape
+    assert values.min() > 0.8
+    assert values.max() < 1.2
+
+
+def test_orthogonalised_matrix_keeps_the_singular_vectors():
+    torch.manual_seed(1)
+    u, _ = torch.linalg.qr(torch.randn(24, 24))
+    v, _ = torch.linalg.qr(torch.randn(24, 24))
+    matrix = (u * torch.linspace(0.05, 1.0, 24)) @ v.T
+    nearest = u @ v.T
+    assert torch.dist(orthogonalise(matrix[None])[0], nearest) / nearest.norm() < 0.15
+
+
+def test_batching_by_shape_changes_nothing():
+    torch.manual_seed(2)
+    together = {f"w{i}": nn.Parameter(torch.randn(16, 24)) for i in range(3)}
+    alone = {name: nn.Parameter(p.detach().clone()) for name, p in together.items()}
+    batched = Muon(together, learning_rate=0.1, weight_decay=0.1)
+    single = [Muon({name: p}, learning_rate=0.1, weight_decay=0.1) for name, p in alone.items()]
+    for _ in range(3):
+        for name, p in together.items():
+            p.grad = torch.randn_like(p)
+            alone[name].grad = p.grad.clone()
+        batched.step(1.0)
+        for muon in single:
+            muon.step(1.0)
+    for name, p in together.items():
+        torch.testing.assert_close(p, alone[name], rtol=1e-5, atol=1e-5)
+
+
+def test_embeddings_heads_and_vectors_are_not_for_muon():
+    model = tiny.Tiny()
+    chosen = hidden_matrices(model)
+    names = {name for name, p in model.named_parameters() if id(p) in chosen}
+    assert names == {"inner.0.weight", "inner.3.weight", "same.weight"}
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_state_round_trips_by_name(kind):
+    def fresh() -> tuple[tiny.Tiny, Optimiser]:
+        model = tiny.Tiny()
+        return model, Optimiser(model, model.parameters(), kind=kind, learning_rate=0.02, learning_rate_rest=0.01,
+                                weight_decay=0.1, dtype=torch.float32)
+
+    def step(model: tiny.Tiny, optimiser: Optimiser, seed: int) -> None:
+        torch.manual_seed(seed)
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        optimiser.step(0.5)
+
+    model, optimiser = fresh()
+    step(model, optimiser, 0)
+    other, second = fresh()
+    second.restore({name: tensor.clone() for name, tensor in optimiser.tensors().items()})
+    other.load_state_dict(model.state_dict())
+    step(model, optimiser, 1)
+    step(other, second, 1)
+    assert tiny.digest(model) == tiny.digest(other)
+
+
+def test_gradients_are_divided_by_weight_then_clipped():
+    model = nn.Linear(4, 4, bias=False)
+    optimiser = Optimiser(model, model.parameters(), kind="adamw", learning_rate=1, learning_rate_rest=1,
+                          weight_decay=0, dtype=torch.float32)
+    model.weight.grad = torch.full((4, 4), 8.0)
+    assert optimiser.normalise(4.0, clip=1.0) == pytest.approx(8.0)
+    assert model.weight.grad.norm() == pytest.approx(1.0, abs=1e-4)
