@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -34,7 +34,10 @@ _OPTIONS: dict[str, tuple[Any, tuple[str, ...], str]] = {
 
 def with_controls(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the control options; it receives those that were set as one `Controls` argument, `controls`."""
-    own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "controls"]
+    # Controls is imported for type checks only, so its name is given a stand-in here.
+    hints = get_type_hints(verb, localns={"Controls": object}, include_extras=True)
+    own = [p.replace(annotation=hints[p.name])
+           for p in inspect.signature(verb).parameters.values() if p.name != "controls"]
     extra = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[
             kind | None, typer.Option("--" + name.replace("_", "-"), *short, help=text, rich_help_panel="Controls")])
