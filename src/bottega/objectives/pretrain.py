@@ -7,7 +7,7 @@ keyed permutation and their grid is shifted by a keyed offset, so that a token s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +53,7 @@ class Pretrain:
         seed: of the data order.
         validation_tokens: at most this many held-out tokens a validation.
         settings: see `Settings`.
-        gap_tokens: ids of the prefix, suffix, middle and end markers; needed when `settings.fim` is above 0.
+        gap_tokens: ids of the marks begin, prefix, suffix, middle, end; needed when `settings.fim` is above 0.
 
     Raises:
         DataError: a split is too short for one window.
@@ -63,7 +63,7 @@ class Pretrain:
 
     def __init__(self, generator: TokenGenerator, shards: Shards, byte_lengths: NDArray[np.integer], *, context: int,
                  batch_tokens: int, micro_batch: int, seed: int, validation_tokens: int,
-                 settings: Settings | None = None, gap_tokens: tuple[int, int, int, int] | None = None) -> None:
+                 settings: Settings | None = None, gap_tokens: Sequence[int] = ()) -> None:
         self.generator, self.context, self.seed = generator, context, seed
         self.rows, self.micro_batch = max(1, batch_tokens // context), micro_batch
         self.validation_tokens = validation_tokens
@@ -106,16 +106,15 @@ class Pretrain:
         return [_batch(windows[first:first + self.micro_batch]) for first in range(0, self.rows, self.micro_batch)]
 
     def _rearrange(self, window: NDArray[np.int64], start: int) -> None:
-        """Turn a keyed share of windows into prefix, suffix, middle, end, in place; four tokens make room."""
-        assert self.gap_tokens is not None
+        """Turn a keyed share of windows into prefix, suffix, middle, end, in place; five tokens make room."""
         draw = np.random.default_rng([self.seed, start, 1])
-        if draw.random() >= self.fim or len(window) < 8:
+        if draw.random() >= self.fim or len(window) < 16:
             return
-        text = window[:-4].copy()
+        text = window[:-5].copy()
         first, second = np.sort(draw.integers(0, len(text) + 1, 2))
-        prefix, suffix, middle, end = self.gap_tokens
-        window[:] = np.concatenate([[prefix], text[:first], [suffix], text[second:], [middle], text[first:second],
-                                    [end]])
+        begin, prefix, suffix, middle, end = self.gap_tokens
+        window[:] = np.concatenate([[begin, prefix], text[:first], [suffix], text[second:], [middle],
+                                    text[first:second], [end]])
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return summed cross-entropy in nats; when evaluating also the UTF-8 bytes of the targets."""
