@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 # Watts of one busy core with its share of memory and board: a thrifty laptop and a loaded server socket.
-_CORE_WATTS = (4.0, 12.0)
+CORE_WATTS = (4.0, 12.0)
 
 
 class Cost(BaseModel):
@@ -66,6 +66,6 @@ class CostMeter:
             measured = (joules - self._joules) / 3600
             return Cost(seconds=seconds, cpu_seconds=cpu, energy_wh_low=measured, energy_wh_high=measured,
                         method="RAPL package counter")
-        low, high = (cpu * watts / 3600 for watts in _CORE_WATTS)
+        low, high = (cpu * watts / 3600 for watts in CORE_WATTS)
         return Cost(seconds=seconds, cpu_seconds=cpu, energy_wh_low=low, energy_wh_high=high,
-                    method=f"CPU seconds x {_CORE_WATTS[0]:g}-{_CORE_WATTS[1]:g} W a core")
+                    method=f"CPU seconds x {CORE_WATTS[0]:g}-{CORE_WATTS[1]:g} W a core")
