@@ -1,4 +1,4 @@
-"""Text to token ids and back: byte-level BPE, chat turns, gaps to fill. `bottega train recipes/python-lm.yaml` makes one.
+"""Text to token ids and back: byte-level BPE, chat turns, gaps to fill. `bottega train` learns one for each model.
 
 The merges are learned over the pieces of Qwen2's pre-tokenizer expression, so that tools which know that expression by
 name (`tokenizer.ggml.pre = qwen2`) cut text in the same places. The 256 bytes are all in the vocabulary: nothing is
