@@ -231,6 +231,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if parts[-1] in ("minutes", "tokens", "steps") and parts[-2:-1] == ["budget"]:
         data.clear()  # the three exclude each other: the last one said wins
     try:
-        data[parts[-1]] = yaml.safe_load(value)
+        said = yaml.safe_load(value)
     except yaml.YAMLError:
-        data[parts[-1]] = value
+        said = value
+    if isinstance(said, dict) and not value.lstrip().startswith("{"):
+        said = value  # text with a colon in it
+    data[parts[-1]] = said
