@@ -12,7 +12,6 @@ The folder is addressed by the digests of dataset and codec, and reused while it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -146,9 +145,13 @@ def _write(dataset: Dataset, split: Split, encode: Callable[[list[str]], list[li
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
     """Group texts so that a batch is bounded in number and in characters."""
-    while first := list(islice(texts, 1)):
-        batch, characters = first, len(first[0])
-        while len(batch) < _BATCH_DOCUMENTS and characters < _BATCH_CHARACTERS and (more := next(texts, None)) is not None:
-            batch.append(more)
-            characters += len(more)
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
         yield batch
