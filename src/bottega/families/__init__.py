@@ -1,1 +1,72 @@
-"""The generators: one file an architecture, one interface (base.py)."""
+"""The generators: one file an architecture, one interface (base.py).
+
+`build` makes a fresh model from a recipe's generator part, `load` reads one from a folder.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bottega.core.errors import CorruptError, InputError, RecipeError, suggest
+from bottega.core.files import read_json
+
+if TYPE_CHECKING:
+    from bottega.core.recipe import GeneratorSpec
+    from bottega.families.base import TokenGenerator
+
+# family → module and class; imported when asked for
+FAMILIES: dict[str, tuple[str, str]] = {
+    "transformer": ("bottega.families.transformer", "Transformer"),
+    "recurrent": ("bottega.families.recurrent", "Recurrent"),
+}
+_BY_MODEL_TYPE = {"qwen3": "transformer", "llama": "transformer", "bottega-recurrent": "recurrent"}
+
+
+def family_class(name: str) -> type[TokenGenerator]:
+    """Return the class of a family.
+
+    Raises:
+        RecipeError: there is no such family; the message suggests the nearest name.
+    """
+    if name not in FAMILIES:
+        raise RecipeError(f"unknown family '{name}'", where="generator.family", fix=suggest(name, FAMILIES))
+    module, attribute = FAMILIES[name]
+    found: type[TokenGenerator] = getattr(import_module(module), attribute)
+    return found
+
+
+def build(spec: GeneratorSpec, *, vocab_size: int, context: int, special: dict[str, int]) -> TokenGenerator:
+    """Make a fresh model; weights are drawn from torch's global generator, so seed it first.
+
+    Args:
+        spec: family, depth and overrides of the family's Config.
+        vocab_size: of the codec.
+        context: tokens a sequence.
+        special: ids of reserved tokens by name (bos, eos, pad, end), kept in the model's config.
+
+    Raises:
+        RecipeError: unknown family or key, or a bad value.
+    """
+    family = family_class(spec.family)
+    keep = {name: number for name, number in special.items() if name in ("bos", "eos", "pad", "end")}
+    config = family.Config.derive(spec.depth, vocab_size, context, spec.overrides, keep)
+    return family(config)
+
+
+def load(folder: Path) -> TokenGenerator:
+    """Read a model from a bundle, a checkpoint or a Qwen3/Llama folder; fp32, evaluation mode.
+
+    Raises:
+        InputError: no config.json, or an architecture that is not ours.
+        CorruptError: the files do not fit each other.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise CorruptError(f"{folder / 'config.json'} is not a JSON object", fix="restore it")
+    kind = config.get("model_type")
+    if kind not in _BY_MODEL_TYPE:
+        raise InputError(f"model_type {kind!r} is not one of ours", where=str(folder / "config.json"),
+                         fix=suggest(str(kind), _BY_MODEL_TYPE))
+    return family_class(_BY_MODEL_TYPE[kind]).load(folder)

@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from bottega.core.request import Request, Step
 from bottega.core.validate import Strict
+from bottega.families.score import IGNORED, token_logprobs
+
+__all__ = ["IGNORED", "TEXT_CONTROLS", "Batch", "Cache", "Config", "Generator", "Loss", "TokenGenerator",
+           "token_logprobs"]
 
 Batch: TypeAlias = dict[str, Tensor]
-IGNORED = -100  # target value that carries no loss
+TEXT_CONTROLS = frozenset({
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+    "logit_bias", "seed", "max_tokens", "stop", "n", "best_of", "format"})
 
 
 @dataclass(slots=True)
@@ -39,6 +45,20 @@ class Loss:
 class Config(Strict):
     """Base of every family's settings; what `depth` derives is filled in by `derive`."""
 
+    @staticmethod
+    def derive(depth: int, vocab_size: int, context: int, overrides: dict[str, Any] | None = None,
+               special: dict[str, int] | None = None) -> Config:
+        """Fill in a whole configuration from `depth`; see the family's own.
+
+        Raises:
+            RecipeError: an unknown key or a bad value.
+        """
+        raise NotImplementedError
+
+    def derived(self) -> dict[str, Any]:
+        """Return the settings to print, with the number of parameters."""
+        raise NotImplementedError
+
 
 class Generator(nn.Module):
     """A model that can score data and make new data."""
@@ -47,6 +67,10 @@ class Generator(nn.Module):
     Config: ClassVar[type[Config]]
     understands: ClassVar[frozenset[str]]  # names of the controls this family obeys
     config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return who is optimised in turn: one player unless the family is adversarial."""
@@ -69,7 +93,7 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def load(cls, folder: Path) -> Generator:
+    def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; fp32, evaluation mode."""
         raise NotImplementedError
 
@@ -86,6 +110,23 @@ class Cache(Protocol):
 
 class TokenGenerator(Generator):
     """A generator of token sequences: text, code, music, and all media once tokenised."""
+
+    understands: ClassVar[frozenset[str]] = TEXT_CONTROLS
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix [vocab, width] that turns hidden states into logits."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, player: str = "model") -> Loss:
+        """Return the cross-entropy of a batch: `total` in nats over all targets, `weight` their number.
+
+        Args:
+            batch: `tokens` int64 [B, T] inputs, `targets` int64 [B, T] (IGNORED carries no loss), optional `segments`
+                and `positions` int64 [B, T] for rows that hold several documents.
+            player: there is one.
+        """
+        return Loss(total=-token_logprobs(self, batch).sum(), weight=(batch["targets"] != IGNORED).sum())
 
     def hidden(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
                cache: Cache | None = None, counts: Tensor | None = None) -> Tensor:
@@ -104,7 +145,7 @@ class TokenGenerator(Generator):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits [..., vocab] of hidden states [..., width]."""
-        raise NotImplementedError
+        return nn.functional.linear(hidden, self.head_weight)
 
     def forward(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
                 cache: Cache | None = None, counts: Tensor | None = None) -> Tensor:
