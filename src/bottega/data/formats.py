@@ -119,11 +119,9 @@ def cut(blocks: Iterator[str], size: int = PART) -> Iterator[str]:
 def _cut_position(text: str, start: int, size: int) -> int:
     for pattern in _CUTS:
         for low in (start + size - size // 8, start + size // 2):  # near the end first: most cuts are found there
-            last = None
-            for last in pattern.finditer(text, low, start + size):
-                pass
-            if last is not None:
-                return last.end()
+            ends = [found.end() for found in pattern.finditer(text, low, start + size)]
+            if ends:
+                return ends[-1]
     return start + size
 
 

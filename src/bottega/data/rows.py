@@ -64,21 +64,22 @@ def read_rows(path: Path, text_field: str, *, start: int = 0, end: int | None = 
             rows = _json_list(path)
         elif name.endswith(".gz"):
             with gzip.open(path, "rb") as packed:
-                yield from _used(_lines(packed, None, 1), text_field)
+                yield from usable(_lines(packed, None, 1), text_field)
             return
         else:
             with path.open("rb") as file:
                 file.seek(start)
-                yield from _used(_lines(file, None if end is None else end - start, line), text_field)
+                yield from usable(_lines(file, None if end is None else end - start, line), text_field)
             return
-        yield from _used(rows, text_field)
+        yield from usable(rows, text_field)
     except (EOFError, zlib.error) as error:
         raise Unreadable("unreadable", f"the compressed file is broken: {error}") from error
     except OSError as error:
         raise Unreadable("unreadable", error.strerror or str(error)) from error
 
 
-def _used(rows: Iterator[tuple[int, Any]], text_field: str) -> Iterator[Row]:
+def usable(rows: Iterator[tuple[int, Any]], text_field: str) -> Iterator[Row]:
+    """Yield what each numbered object is good for: a record's kind and text, or the fault it has."""
     for number, data in rows:
         try:
             if isinstance(data, Unreadable):
@@ -138,7 +139,7 @@ def _clean(value: Any) -> Any:
     return {key: _clean(item) for key, item in value.items()}
 
 
-def _raw_lines(file: IO[bytes], size: int | None) -> Iterator[bytes | Unreadable]:
+def _raw_lines(file: IO[bytes] | gzip.GzipFile, size: int | None) -> Iterator[bytes | Unreadable]:
     """Yield lines of at most `LINE_LIMIT` bytes; the rest of a longer one is passed over in blocks."""
     read = 0
     while (size is None or read < size) and (raw := file.readline(LINE_LIMIT + 1)):
@@ -152,7 +153,7 @@ def _raw_lines(file: IO[bytes], size: int | None) -> Iterator[bytes | Unreadable
             yield raw
 
 
-def _lines(file: IO[bytes], size: int | None, number: int) -> Iterator[tuple[int, Any]]:
+def _lines(file: IO[bytes] | gzip.GzipFile, size: int | None, number: int) -> Iterator[tuple[int, Any]]:
     for raw in _raw_lines(file, size):
         if isinstance(raw, Unreadable):
             yield number, raw
@@ -190,7 +191,7 @@ def _csv(path: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
             if not reader.fieldnames:
                 return
             for row in reader:
-                row.pop(None, None)  # type: ignore[call-overload]
+                row.pop(None, None)
                 yield reader.line_num, row
         except csv.Error as error:
             yield reader.line_num, Unreadable("malformed", f"not CSV: {error}")
