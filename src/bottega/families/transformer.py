@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from bottega.core.errors import CorruptError, InputError, RecipeError
+from bottega.core.errors import CorruptError, InputError
 from bottega.core.files import write_json
 from bottega.core.validate import validate
 from bottega.families import base
@@ -29,30 +29,10 @@ from bottega.families.blocks import (
     rotate,
 )
 from bottega.families.cache import KeyValueCache, Span
+from bottega.families.config import mlp_width, pick, refuse_foreign
 from bottega.families.weights import read_config, read_weights, write_model
 
 _HEAD = frozenset({"lm_head.weight"})
-
-
-def pick(overrides: dict[str, Any], key: str, default: int) -> int:
-    """Return an override that other values derive from, or the default where it is not a positive integer.
-
-    The odd value itself is refused later, by the family's Config, with a message that names it.
-    """
-    value = overrides.get(key, default)
-    return value if isinstance(value, int) and value > 0 else default
-
-
-def refuse_foreign(overrides: dict[str, Any], family: str) -> None:
-    """Refuse generator keys that other parts of a recipe decide.
-
-    Raises:
-        RecipeError: naming the key and the place where it belongs.
-    """
-    for key, place in (("vocab_size", "codec.vocab_size"), ("context", "training.context"), ("special", "the codec")):
-        if key in overrides:
-            raise RecipeError(f"'{key}' of a {family} is decided elsewhere", where="generator",
-                              fix=f"leave it out; set {place}" if "." in place else f"leave it out; {place} sets it")
 
 
 class TransformerConfig(base.Config):
@@ -111,7 +91,7 @@ class TransformerConfig(base.Config):
         values = {
             "vocab_size": vocab_size, "context": context, "depth": depth, "width": width, "head_dim": head_dim,
             "heads": heads, "kv_heads": heads // 2 if heads % 2 == 0 else heads,
-            "intermediate": -(-8 * width // (3 * 64)) * 64, "rope_theta": 10_000.0 if context <= 4096 else 1_000_000.0,
+            "intermediate": mlp_width(width), "rope_theta": 10_000.0 if context <= 4096 else 1_000_000.0,
             "special": special or {},
         }
         return validate(TransformerConfig, {**values, **overrides}, where="generator")
