@@ -22,7 +22,7 @@ from bottega.data.words import Hashes, hash_words, shingles, split_words
 
 SIGNATURE = 112  # MinHash values a row
 _RECALL = 0.9    # wanted probability that two rows at exactly the threshold become candidates
-_ROOTS = 64      # texts of one bucket that a row is compared with
+_COMPARED = 64   # texts of one bucket that a row is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class _Sets:
         self._wanted = wanted
         bounds = [0]
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the map of it
         for source, start, end in zip(sources, starts[:-1], starts[1:], strict=True):
             inside = wanted[np.searchsorted(wanted, start):np.searchsorted(wanted, end)] - start
             if not len(inside):
@@ -171,10 +171,10 @@ def _join(texts: list[Path], measures: list[Path], starts: NDArray[np.int64], ro
     verified = 0
     for band in range(banding.bands):
         for bucket in _buckets(_band(measures, band)[wanted]):
-            roots: list[int] = []
+            earlier: list[int] = []
             for row in wanted[bucket].tolist():
                 mine = clusters.find(row)
-                for other in roots:
+                for other in earlier:
                     if clusters.find(other) == mine:
                         break
                     if (other, row) in rejected:
@@ -184,9 +184,8 @@ def _join(texts: list[Path], measures: list[Path], starts: NDArray[np.int64], ro
                         clusters.union(other, row)
                         break
                     rejected.add((other, row))
-                else:
-                    if len(roots) < _ROOTS:
-                        roots.append(row)
+                if len(earlier) < _COMPARED:
+                    earlier.append(row)
     return {"candidates": len(wanted), "verified": verified}
 
 

@@ -55,6 +55,8 @@ def measure_slice(source: Path, banding: Banding | None, path: Path) -> dict[str
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
         columns = ["origin", "document", "kind", "format", "text"]
         for batch in pq.ParquetFile(source).iter_batches(batch_size=_BATCH, columns=columns):
+            if not len(batch):
+                continue
             data = batch.to_pylist()
             measured, sets = [], []
             for row in data:
@@ -107,7 +109,8 @@ def overlap_slice(source: Path, forbidden: Path, path: Path) -> dict[str, Any]:
     counts: list[int] = []
     for batch in pq.ParquetFile(source).iter_batches(batch_size=_BATCH, columns=["kind", "text"]):
         for row in batch.to_pylist():
-            runs = sequences(hash_words(split_words(prose(row["kind"], payload_of(row["kind"], row["text"])))), SEQUENCE)
+            text = prose(row["kind"], payload_of(row["kind"], row["text"]))
+            runs = sequences(hash_words(split_words(text)), SEQUENCE)
             places = np.minimum(np.searchsorted(known, runs), max(0, len(known) - 1))
             counts.append(int(np.count_nonzero(known[places] == runs)) if len(known) else 0)
     pq.write_table(pa.table({"overlap": pa.array(counts, pa.float64())}), path, compression="zstd")
