@@ -18,8 +18,8 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Recipe keys to chan
 
 def load_recipe(path: Path, overrides: list[str] | None) -> Recipe:
     """Read a recipe by path, or by name among those that come with Bottega."""
+    from bottega.core.home import recipe_path
     from bottega.core.recipe import Recipe
-    from bottega.demo import recipe_path
 
     return Recipe.load(path if path.exists() else recipe_path(path), overrides)
 
