@@ -167,7 +167,7 @@ def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home:
     notebook, precision = Notebook(home / "cache"), str(result.choices.get("precision", guess.precision))
     reached = result.tokens_per_second * guess.flops_per_token / notebook.peak(precision)
     if result.seconds > 10:  # shorter runs measure the start-up
-        notebook.put(float(reached), "utilisation", family, kind, precision)
+        notebook.put(min(0.9, float(reached)), "utilisation", family, kind, precision)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"tokens_per_second": {"expected": guess.tokens_per_second, "true": result.tokens_per_second},
             "seconds": {"expected": guess.seconds, "true": result.seconds},
@@ -186,4 +186,4 @@ def _model(recipe: Recipe, home: Path) -> Generator:
         return families.load(find_bundle(recipe.base, home / "models"))
     with torch.device("meta"):
         return families.build(recipe.generator, vocab_size=recipe.codec.vocab_size, context=recipe.training.context,
-                              special={"bos": 0, "eos": 1, "pad": 2, "unk": 3})
+                              special={"bos": 0, "eos": 1, "pad": 2, "end": 3})

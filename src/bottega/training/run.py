@@ -87,6 +87,9 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     if kind in objectives.NEEDS_BASE and not recipe.base:
         raise RecipeError(f"objective '{kind}' starts from a finished model and the recipe names none", where="base",
                           fix="add 'base: NAME'; see 'bottega models'")
+    if not recipe.base:
+        families.family_class(recipe.generator.family).Config.derive(
+            recipe.generator.depth, recipe.codec.vocab_size, recipe.training.context, recipe.generator.overrides)
     base = Bundle.open(find_bundle(recipe.base, home / "models")) if recipe.base else None
     if base is not None and base.path.resolve() == target.resolve():
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
@@ -154,8 +157,9 @@ def _generator(parts: _Parts) -> TokenGenerator:
         generator = families.load(parts.base.path)
     else:
         torch.manual_seed(recipe.seed)
+        special = {"bos": codec.bos, "eos": codec.eos, "pad": codec.pad, "end": codec.end_of_turn}
         generator = families.build(recipe.generator, vocab_size=codec.vocab_size, context=recipe.training.context,
-                                   special={"bos": codec.bos, "eos": codec.eos, "pad": codec.pad, "unk": codec.unk})
+                                   special=special)
     return generator.to("cuda") if torch.cuda.is_available() else generator
 
 
