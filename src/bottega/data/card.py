@@ -25,8 +25,8 @@ _FIELDS = {
     "reason": "the rule that dropped it", "cluster": "id of the first of its copies",
     "cluster_size": "copies of it, itself included", "meta": "JSON of further facts", **SIGNALS}
 _TYPES = {"keep": "sc:Boolean", "cluster_size": "sc:Integer"}
-_TEXT = frozenset(("id", "origin", "document", "source", "kind", "text", "licence", "split", "reason", "cluster", "meta",
-                   "format", "language"))
+_TEXT = frozenset(("id", "origin", "document", "source", "kind", "text", "licence", "split", "reason", "cluster",
+                   "meta", "format", "language"))
 
 
 def make_card(name: str, spec: DataSpec, files: dict[str, dict[str, Any]], digest: str, counts: dict[str, Any],

@@ -88,7 +88,7 @@ def _judge(rules: list[Rule], measures: list[Path], overlaps: list[Path]) -> NDA
     names = [name for name in used_signals(rules) if name != "overlap"]
     found = []
     for place, file in enumerate(measures):
-        table = pq.read_table(file, columns=[*names, "chars"])
+        table = pq.read_table(file, columns=list(dict.fromkeys([*names, "chars"])))
         columns: dict[str, NDArray[Any]] = {}
         for name in table.column_names:
             values = table[name].to_numpy(zero_copy_only=False)

@@ -59,8 +59,8 @@ def samples(dataset: Dataset, *, reason: str | None, kept: bool | None, n: int, 
         raise InputError(f"no row was dropped for the reason '{reason}'", where=str(dataset.path),
                          fix=suggest(reason, dropped))
     choose = random.Random(seed)
-    columns = ["id", "origin", "source", "kind", "licence", "split", "keep", "reason", "cluster", "cluster_size", "meta",
-               *SIGNALS, "text"]
+    columns = ["id", "origin", "source", "kind", "licence", "split", "keep", "reason", "cluster", "cluster_size",
+               "meta", *SIGNALS, "text"]
     matching = (row for row in dataset.scan(columns, keep=False if reason else kept)
                 if reason is None or row["reason"] == reason)
     chosen = heapq.nsmallest(n, ((choose.random(), place, row) for place, row in enumerate(matching)))

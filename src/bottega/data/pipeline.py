@@ -279,10 +279,11 @@ def _nothing(spec: DataSpec, skips: Skips, dropped: dict[str, int], rows: int) -
         reasons = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items(), key=lambda item: -item[1]))
         most = max(dropped, key=lambda name: dropped[name])
         fix = ("give data that is not in the decontaminate sources" if most == "contaminated" else
-               "check data.languages" if most == "language" else f"change or switch off the rule: data.rules.{most}=null")
+               "check data.languages" if most == "language" else
+               f"change or switch off the rule: data.rules.{most}=null")
         return DataError(f"all {rows} rows were dropped: {reasons}", where="data.rules", fix=fix)
     if skips.counts:
-        reason, count = max(skips.counts.items(), key=lambda item: (item[1], item[0]))
+        reason = max(skips.counts, key=lambda name: (skips.counts[name], name))
         return DataError(f"nothing could be read: {', '.join(f'{name} {n}' for name, n in skips.counts.items())}; "
                          f"first {reason}: {skips.examples[reason][0]}", where=", ".join(spec.sources),
                          fix="name the column with data.text_field" if reason == "no-text"

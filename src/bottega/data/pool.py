@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.errors import ResourceError
-from bottega.data.store import Steps
+from bottega.data.store import Steps, Unfinished
 from bottega.data.tasks import Task, run, unpack_error
 
 _MOST = 8
@@ -35,7 +35,7 @@ class Pool:
     """
 
     def __init__(self, home: Path, jobs: int) -> None:
-        self._steps, self.jobs = Steps(home), jobs
+        self._steps, self._finished, self.jobs = Steps(home), Steps(home, recall=True), jobs
         self._workers: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Pool:
@@ -66,15 +66,22 @@ class Pool:
             for task in tasks:
                 yield run(self._steps, task)
             return
-        while len(self._workers) < min(self.jobs, len(tasks)):
+        waiting: dict[int, dict[str, Any]] = {}
+        for index, task in enumerate(tasks):
+            with contextlib.suppress(Unfinished):
+                waiting[index] = run(self._finished, task)
+        left = [(index, task) for index, task in enumerate(tasks) if index not in waiting]
+        if len(left) == 1:
+            index, task = left.pop()
+            waiting[index] = run(self._steps, task)
+        while len(self._workers) < min(self.jobs, len(left)):
             self._workers.append(self._start())
         todo: queue.SimpleQueue[tuple[int, Task]] = queue.SimpleQueue()
         answers: queue.SimpleQueue[tuple[int, dict[str, Any] | None, int]] = queue.SimpleQueue()
-        for numbered in enumerate(tasks):
+        for numbered in left:
             todo.put(numbered)
         for worker in self._workers:
             threading.Thread(target=_feed, args=(worker, todo, answers), daemon=True).start()
-        waiting: dict[int, dict[str, Any]] = {}
         for index in range(len(tasks)):
             while index not in waiting:
                 number, answer, code = answers.get()

@@ -152,7 +152,7 @@ def rules_of(spec: DataSpec) -> list[Rule]:
     merged: dict[str, str | None] = dict(DEFAULTS)
     if spec.languages:
         known = tuple(code.lower() for code in spec.languages)
-        merged["language"] = f"format != 'code' and words >= 5 and language not in {known!r}"
+        merged["language"] = f"format != 'code' and words >= 5 and language_score >= 0.5 and language not in {known!r}"
     for reason, expression in spec.rules.items():
         if expression is None and reason not in merged:
             raise RecipeError(f"there is no default rule '{reason}' to switch off", where=f"data.rules.{reason}",

@@ -36,11 +36,20 @@ def room_digest() -> str:
     return digest.hexdigest()
 
 
-class Steps:
-    """The finished steps of one workshop."""
+class Unfinished(Exception):
+    """A step that would have to be made."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+
+class Steps:
+    """The finished steps of one workshop.
+
+    Args:
+        home: the workshop.
+        recall: only return what is finished; a step that is not raises `Unfinished`.
+    """
+
+    def __init__(self, home: Path, *, recall: bool = False) -> None:
+        self.home, self._recall = home, recall
         self._folder = home / "data" / "steps"
 
     @staticmethod
@@ -64,9 +73,12 @@ class Steps:
 
         Raises:
             ResourceError: the disk is full; finished steps stay.
+            Unfinished: it is not there, and this object only recalls.
         """
         if done := self.find(step, key):
             return done
+        if self._recall:
+            raise Unfinished(step)
         path = self._path(step, key)
         facts: dict[str, Any] = {}
         write_atomic(path, lambda temporary: facts.update(write(temporary)))

@@ -59,7 +59,7 @@ def _documented(body: list[ast.stmt], owner: str) -> Iterator[str]:
 
 
 def signature(node: _Definition, owner: str) -> str:
-    """Return the line that introduces a definition: `json.dumps(obj, *, skipkeys=False)` or `class json.JSONDecoder`."""
+    """Return the line that introduces a definition: `json.dumps(obj, *, indent=None)` or `class json.JSONDecoder`."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         return f"class {owner}.{node.name}" + (f"({bases})" if bases else "")
