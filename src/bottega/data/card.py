@@ -43,7 +43,7 @@ def make_card(name: str, spec: DataSpec, files: dict[str, dict[str, Any]], diges
         facts: `kind`, `unit` of the split and facts of the copies.
     """
     dropped = dict(sorted(counts["dropped"].items(), key=lambda item: -item[1]))
-    kept = counts["rows"] - sum(dropped.values())
+    kept = counts["rows"] - sum(dropped.values()) + counts["ends"]
     licences = dict(sorted(counts["licences"].items()))
     parquet = {"encodingFormat": "application/vnd.apache.parquet"}
     return {
@@ -64,7 +64,7 @@ def make_card(name: str, spec: DataSpec, files: dict[str, dict[str, Any]], diges
             "digest": digest, "kind": facts["kind"], "spec": spec.model_dump(mode="json"),
             "rules": {rule.reason: rule.expression for rule in rules_of(spec)},
             "stages": {"read": counts["rows"] + sum(skipped["skipped"].values()), "skipped": skipped["skipped"],
-                       "rows": counts["rows"], "dropped": dropped, "kept": kept},
+                       "rows": counts["rows"], "dropped": dropped, "held_out_ends": counts["ends"], "kept": kept},
             "skipped_examples": skipped["examples"], "splits": counts["splits"], "held_out_unit": facts["unit"],
             "duplicates": facts["duplicates"], "sources": counts["sources"], "licences": licences,
             "languages": dict(sorted(counts["languages"].items(), key=lambda item: -item[1]))},

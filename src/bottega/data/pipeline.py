@@ -242,10 +242,10 @@ def _check(counts: dict[str, Any], decisions: judge.Decisions, rows: int) -> Non
     Raises:
         DataError: it is not; a fault of Bottega.
     """
-    written = counts["rows"]
+    written, dropped = counts["rows"], sum(counts["dropped"].values())
     split_rows = sum(split["rows"] for split in counts["splits"].values())
-    ends = int(np.count_nonzero(decisions.cut))
-    if not rows <= written <= rows + ends or split_rows + sum(counts["dropped"].values()) != written:
+    kept = int(np.count_nonzero(decisions.reason < 0))
+    if (written, dropped, split_rows - counts["ends"]) != (rows, rows - kept, kept):
         raise DataError(f"{rows} rows were read but {written} written, {split_rows} of them kept",
                         where="data preparation", fix="this is a fault of Bottega: please report it with the recipe")
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bottega.data.record import document_id, payload_of, prose
-from bottega.data.signals import NUMBER_SIGNALS
+from bottega.data.signals import NUMBER_SIGNALS, measure
+from bottega.data.words import hash_words, split_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 512
+END = "held-out"  # last word of the origin of a row that is the held-out end of another
 _DECIDED = ("split", "keep", "reason", "cluster", "cluster_size", "cut")
 _SPACE = re.compile(r"\n|\s")
 
@@ -96,17 +98,22 @@ def _held_out_end(row: dict[str, Any], cut: int) -> Iterator[dict[str, Any]]:
     if place >= len(text):
         yield row
         return
-    yield {**row, "text": text[:place], "chars": float(place), "split": "train"}
-    origin = f"{row['origin']}{'&' if '#' in row['origin'] else '#'}held-out"
+    origin = f"{row['origin']}{'&' if '#' in row['origin'] else '#'}{END}"
+    yield {**row, "text": text[:place], "split": "train", **_numbers(text[:place])}
     yield {**row, "id": document_id(origin), "origin": origin, "text": text[place:], "split": "validation",
-           "chars": float(len(text) - place)}
+           **_numbers(text[place:])}
+
+
+def _numbers(text: str) -> dict[str, float]:
+    words = split_words(text)
+    return measure(text, words, hash_words(words))
 
 
 class Tally:
     """Counts for the card."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows = self.ends = 0
         self.reasons: Counter[str] = Counter()
         self.sources: dict[str, Counter[str]] = {}
         self.languages: Counter[str] = Counter()
@@ -116,9 +123,12 @@ class Tally:
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one row."""
-        self.rows += 1
         counts = self.sources.setdefault(row["source"], Counter())
-        counts["rows"] += 1
+        if row["origin"].endswith(f"#{END}") or row["origin"].endswith(f"&{END}"):
+            self.ends += 1
+        else:
+            self.rows += 1
+            counts["rows"] += 1
         self.kinds.setdefault(row["kind"], row["source"])
         if not row["keep"]:
             self.reasons[row["reason"]] += 1
@@ -136,7 +146,7 @@ class Tally:
 
     def facts(self) -> dict[str, Any]:
         """Return JSON-ready counts."""
-        return {"rows": self.rows, "dropped": dict(self.reasons), "languages": dict(self.languages),
+        return {"rows": self.rows, "ends": self.ends, "dropped": dict(self.reasons), "languages": dict(self.languages),
                 "sources": {name: dict(counts) for name, counts in self.sources.items()},
                 "licences": dict(self.licences), "kinds": self.kinds, "splits": self.splits}
 
