@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bottega.core.request import Request, Step
 from bottega.core.validate import Strict
-from bottega.families.score import IGNORED, token_logprobs
+from bottega.families.score import IGNORED, cross_entropy, token_logprobs
 
 __all__ = ["IGNORED", "TEXT_CONTROLS", "Batch", "Cache", "Config", "Generator", "Loss", "TokenGenerator",
            "token_logprobs"]
@@ -126,7 +126,9 @@ class TokenGenerator(Generator):
                 and `positions` int64 [B, T] for rows that hold several documents.
             player: there is one.
         """
-        return Loss(total=-token_logprobs(self, batch).sum(), weight=(batch["targets"] != IGNORED).sum())
+        targets = batch["targets"]
+        hidden = self.hidden(batch["tokens"], positions=batch.get("positions"), segments=batch.get("segments"))
+        return Loss(total=cross_entropy(hidden, self.head_weight, targets), weight=(targets != IGNORED).sum())
 
     def hidden(self, tokens: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None,
                cache: Cache | None = None, counts: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What families share: norm, rotary positions, gated MLP, attention, masks. `pytest tests/families` runs them.
+"""What families share: norm, rotary positions, gated MLP, masks. `pytest tests/families` runs them.
 
 Plain functions on tensors, free of state and of data-dependent control flow, so that torch.compile takes them whole.
 """
@@ -6,6 +6,7 @@ Plain functions on tensors, free of state and of data-dependent control flow, so
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,47 @@ from torch import Tensor, nn
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Return x / sqrt(mean(x²) + eps) · weight over the last axis, computed in fp32, in x's dtype.
+    """Return x / sqrt(mean(x²) + eps) · weight over the last axis, computed in fp32.
 
-    RMSNorm, Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4. Written out because `F.rms_norm` is slower on a CPU.
+    RMSNorm, Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4. The result has x's dtype, or the autocast dtype when
+    autocast is on: one rounding here instead of one in each matrix product that reads it.
     """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     wide = x.float()
-    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    return (wide * scale * weight).to(x.dtype)
+    if device == "cpu" and not torch.compiler.is_compiling():
+        scale = _inverse_root_mean_square(wide, eps)
+        if torch.is_grad_enabled() and wide.requires_grad:
+            out: Tensor = _Scaled.apply(wide, scale.detach(), weight, dtype)  # type: ignore[no-untyped-call]
+            return out
+        return (wide * scale * weight).to(dtype)
+    plain: Tensor = F.rms_norm(wide, wide.shape[-1:], weight.float(), eps)
+    return plain.to(dtype)
+
+
+def _inverse_root_mean_square(x: Tensor, eps: float) -> Tensor:
+    with torch.no_grad():
+        norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+class _Scaled(torch.autograd.Function):
+    """x · scale · weight, scale = 1 / rms(x): four times faster on a CPU than what autograd makes of the formula."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(x, scale, weight)
+        return torch.mul(x * scale, weight, out=torch.empty(x.shape, dtype=dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        """LayerNorm's fused backward with a mean of zero, less the term by which the two norms differ."""
+        x, scale, weight = ctx.saved_tensors
+        grad, wide, width = grad.float(), weight.float(), x.shape[-1]
+        to_x, to_weight, _ = torch.ops.aten.native_layer_norm_backward(
+            grad, x, [width], torch.zeros_like(scale), scale, wide, None, [True, True, False])
+        mean = torch.mv(grad.reshape(-1, width), wide).view(scale.shape).mul_(scale).div_(width)
+        return to_x.add_(mean), None, to_weight.to(weight.dtype), None
 
 
 class RMSNorm(nn.Module):
@@ -67,30 +102,6 @@ class SwiGLU(nn.Module):
         """Map [..., width] to [..., width]."""
         down: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return down
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-    """Return softmax(q kᵀ / sqrt(head_dim)) v with grouped key/value heads.
-
-    Args:
-        q: [B, T, heads, head_dim].
-        k: [B, kv_heads, S, head_dim]; v: the same.
-        mask: bool, broadcastable to [B, 1, T, S]: True where a query may look; None with `causal`.
-        causal: T = S and query t sees keys 0 … t.
-
-    Returns:
-        [B, T, heads · head_dim].
-    """
-    batch, length, heads, head_dim = q.shape
-    groups = heads // k.shape[1]
-    if length == 1 and mask is None:
-        # one query: its heads that share a key head become rows of one small product, and nothing is repeated
-        folded = q.view(batch, k.shape[1], groups, head_dim)
-        return F.scaled_dot_product_attention(folded, k, v).reshape(batch, 1, heads * head_dim)
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=mask, is_causal=causal and mask is None)
-    return out.transpose(1, 2).reshape(batch, length, heads * head_dim)
 
 
 def document_mask(segments: Tensor) -> Tensor:

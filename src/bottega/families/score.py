@@ -50,6 +50,82 @@ class _Logprobs(torch.autograd.Function):
         return torch.cat(grad_hidden), grad_head.to(head.dtype), None
 
 
+# An opaque operator: torch.compile would otherwise unroll the slices into code of their own.
+@torch.library.custom_op("bottega::cross_entropy", mutates_args=())
+def _cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor,
+                   differentiate: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return -Σ known · log softmax(hidden headᵀ)[target] and its gradients, made slice by slice with the logits.
+
+    Rows of `hidden` that are not known must be zero, so that they leave no trace in the gradient of `head`.
+    """
+    rows = max(1, _SLICE // head.shape[0])
+    total = torch.zeros((), device=hidden.device)
+    to_hidden = torch.empty_like(hidden if differentiate else hidden[:0], memory_format=torch.contiguous_format)
+    to_head = torch.zeros(head.shape if differentiate else (0,), device=head.device)
+    for start in range(0, hidden.shape[0], rows):
+        end = start + rows
+        part, wanted = hidden[start:end], targets[start:end].unsqueeze(1)
+        scores = torch.log_softmax(F.linear(part, head), -1, dtype=torch.float32)
+        total -= (scores.gather(1, wanted).squeeze(1) * known[start:end]).sum()
+        if differentiate:  # d -log p_target / d logit_j = p_j - [j = target]
+            slope = scores.exp_().scatter_add_(1, wanted, scores.new_full(wanted.shape, -1.0)).to(head.dtype)
+            to_hidden[start:end] = slope @ head
+            to_head += slope.t() @ part
+    return total, to_hidden, to_head.to(head.dtype)
+
+
+@_cross_entropy.register_fake
+def _(hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor,
+      differentiate: bool) -> tuple[Tensor, Tensor, Tensor]:
+    total = torch.empty((), dtype=torch.float32, device=hidden.device)
+    if not differentiate:
+        return total, hidden.new_empty(0, hidden.shape[1]), head.new_empty(0)
+    return total, hidden.new_empty(hidden.shape), head.new_empty(head.shape)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1], output[2])
+
+
+def _back(ctx: Any, grad: Tensor, _hidden: Tensor, _head: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    to_hidden, to_head = ctx.saved_tensors
+    return to_hidden * grad, to_head * grad, None, None, None
+
+
+torch.library.register_autograd("bottega::cross_entropy", _back, setup_context=_remember)
+
+
+def _rows(hidden: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
+    """Return hidden states as rows and the matrix, both in the autocast dtype when autocast is on."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    return hidden.flatten(0, -2).to(dtype), head.to(dtype)
+
+
+def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum over all targets of -log-probability (nats), scalar fp32; IGNORED ones carry none.
+
+    A third cheaper than summing `logprobs`, because all targets have the same weight.
+
+    Args:
+        hidden: [..., width] final hidden states.
+        head: [vocab, width].
+        targets: int64 [...], IGNORED or a token id.
+    """
+    rows, matrix = _rows(hidden, head)
+    wanted = targets.flatten()
+    known = wanted != IGNORED
+    if hidden.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not bool(known.all()):  # elsewhere the number of rows must not depend on the data
+            rows, wanted, known = rows[known], wanted[known], known[known]
+    else:
+        rows = torch.where(known.unsqueeze(1), rows, 0)
+    differentiate = torch.is_grad_enabled() and (rows.requires_grad or matrix.requires_grad)
+    with torch.autocast(hidden.device.type, enabled=False):
+        total: Tensor = _cross_entropy(rows, matrix, wanted.clamp_min(0), known, differentiate)[0]
+    return total
+
+
 def logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Return the log-probability (nats) of each target, 0 where it is IGNORED.
 
@@ -61,14 +137,11 @@ def logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     Returns:
         fp32 [...]. Matrix products run in the autocast dtype when autocast is on.
     """
-    flat, wanted = hidden.flatten(0, -2), targets.flatten()
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        narrow = torch.get_autocast_dtype(device)
-        flat, head = flat.to(narrow), head.to(narrow)
+    rows, matrix = _rows(hidden, head)
+    wanted = targets.flatten()
     known = wanted != IGNORED
-    with torch.autocast(device, enabled=False):
-        scores: Tensor = _Logprobs.apply(flat, head, wanted.clamp_min(0))  # type: ignore[no-untyped-call]
+    with torch.autocast(hidden.device.type, enabled=False):
+        scores: Tensor = _Logprobs.apply(rows, matrix, wanted.clamp_min(0))  # type: ignore[no-untyped-call]
     return torch.where(known, scores, 0.0).view(targets.shape)
 
 

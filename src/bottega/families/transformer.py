@@ -18,10 +18,10 @@ from bottega.core.errors import CorruptError, InputError
 from bottega.core.files import write_json
 from bottega.core.validate import validate
 from bottega.families import base
+from bottega.families.attention import attend
 from bottega.families.blocks import (
     RMSNorm,
     SwiGLU,
-    attend,
     document_mask,
     document_positions,
     init_matrix,
@@ -137,7 +137,7 @@ class Attention(nn.Module):
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin).transpose(1, 2)
-        causal = mask is None
+        causal = True
         if span is not None:
             k, v = span.write(layer, k, v)
             mask, causal = span.mask, span.causal
