@@ -1,1 +1,1 @@
-"""Steps 6-8: cached decoding, controls, constraints, explanation."""
+"""Steps 6 to 8: from a request to text, one visible step at a time. `Engine.open(bundle)` is the way in."""

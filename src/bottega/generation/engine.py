@@ -1,0 +1,267 @@
+"""From a request to signed text: `bottega generate MODEL "…"`. Prompts, controls and seeds are settled here.
+
+Controls are the request's over the bundle's over the family's. A prompt that does not fit is refused with the numbers,
+never cut. Equal requests with equal seeds give equal bytes, alone or among others (see `Engine.dtype`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bottega.codecs.text import TextCodec
+from bottega.core.bundle import Bundle
+from bottega.core.errors import ControlError, InputError
+from bottega.core.files import digest_json
+from bottega.core.lineage import code_digest
+from bottega.core.request import Controls, Message, Output, Request, Result, Step
+from bottega.families.base import TokenGenerator
+from bottega.generation import decode
+from bottega.generation.constrain import Grammars
+from bottega.generation.detokenise import Detokeniser
+from bottega.generation.runner import make_runner
+from bottega.generation.sampling import Settings
+
+FAMILY_DEFAULTS = Controls(temperature=1.0, n=1)
+_BATCH = 32  # sequences stepped together; more waits its turn
+_TUNED = ("sft", "dpo")  # objectives whose models answer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A request with everything settled."""
+
+    request: Request
+    controls: Controls
+    prompt: list[int]
+    budget: int
+    seed: int
+    outputs: int  # to make
+    wanted: int  # to return
+
+
+class Engine:
+    """One model, ready to make text.
+
+    Args:
+        generator: the model; its weights are copied into the form that decodes fastest.
+        codec: its text codec.
+        controls: defaults that came with the model.
+        model_digest: digest of the bundle.
+        lineage: where the model came from; goes into every result.
+        dtype: see `runner.make_runner`; `fp16` and `int8` make outputs independent of their batch bit for bit, with
+            `fp32` a batch may differ from a lone request where two candidates tie to the sixth digit.
+        answers: whether the model was tuned to answer conversations.
+
+    Raises:
+        InputError: the dtype does not fit the model, or codec and model have different vocabularies.
+    """
+
+    def __init__(self, generator: TokenGenerator, codec: TextCodec, *, controls: Controls, model_digest: str,
+                 lineage: dict[str, Any], dtype: str = "auto", answers: bool = False) -> None:
+        vocab = generator.head_weight.shape[0]
+        if codec.vocab_size > vocab:
+            raise InputError(f"the codec has {codec.vocab_size} tokens, the model only {vocab}",
+                             fix="use the codec that the model was trained with")
+        self.codec, self.model_digest, self.lineage, self.answers = codec, model_digest, lineage, answers
+        self.family, self.context = generator.family, int(generator.config.context)
+        self._understands = generator.understands
+        self.controls = controls.over(FAMILY_DEFAULTS)
+        self.controls.require(self._understands, self.family)
+        ends = (codec.end_of_turn, codec.eos)
+        pieces = [codec.token_bytes(number) for number in range(codec.vocab_size)]
+        drawable = torch.tensor([bool(piece) for piece in pieces] + [False] * (vocab - len(pieces)))
+        drawable[list(ends)] = True
+        self._vocabulary = decode.Vocabulary(pieces, ends, drawable)
+        self._grammars = Grammars(codec, ends)
+        self._runner = make_runner(generator, dtype)
+        self.dtype = self._runner.dtype
+
+    @classmethod
+    def open(cls, model: Path | str | Bundle, dtype: str = "auto") -> Engine:
+        """Verify a bundle and load it.
+
+        Raises:
+            InputError: no such folder, not a bundle, or not a model of text.
+            CorruptError: a file does not match the manifest.
+        """
+        from bottega.families import load
+
+        bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
+        if bundle.meta.get("codec", "text") != "text":
+            raise InputError(f"{bundle.path} is a model of {bundle.meta['codec']}, not of text",
+                             fix="choose a text model; see 'bottega models'")
+        generator = load(bundle.path)
+        if torch.cuda.is_available():
+            generator = generator.cuda()
+        lineage = {"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest}
+        return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
+                   lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in _TUNED)
+
+    def generate(self, request: Request) -> Result:
+        """Make one request's outputs, best first.
+
+        Raises:
+            ControlError: a control is not understood, or the controls contradict each other.
+            InputError: the prompt does not fit the context.
+        """
+        return self.generate_many([request])[0]
+
+    def generate_many(self, requests: Sequence[Request]) -> list[Result]:
+        """Make many requests together, up to 32 sequences at a time; results in the order given.
+
+        Raises:
+            ControlError, InputError: as in `generate`, before anything is made.
+        """
+        plans = [self._plan(request) for request in requests]
+        results: dict[int, Result] = {}
+        for batch in _batches(plans):
+            start = time.perf_counter()
+            chosen = [plans[index] for index in batch]
+            sequences = self._sequences(chosen)
+            steps: dict[int, list[Step]] = {id(sequence): [] for sequence in sequences}
+            for sequence, step in decode.decode(self._runner, self._vocabulary, [p.prompt for p in chosen], sequences):
+                steps[id(sequence)].append(step)
+            seconds = time.perf_counter() - start
+            for place, index in enumerate(batch):
+                outputs = [_output(s, steps[id(s)]) for s in sequences if s.request == place]
+                results[index] = self._result(plans[index], outputs, seconds)
+        return [results[index] for index in range(len(plans))]
+
+    def stream(self, request: Request) -> Iterator[Step]:
+        """Yield the steps of a request as they are made; with `best_of` above `n`, of the winners once all are made.
+
+        Raises:
+            ControlError, InputError: as in `generate`, before the first step.
+        """
+        plan = self._plan(request)
+        if plan.outputs > plan.wanted:
+            ranked = self.generate(request.model_copy(update={"controls": self._with_seed(request, plan.seed)}))
+            return (step for output in ranked.outputs for step in output.steps)
+        steps = decode.decode(self._runner, self._vocabulary, [plan.prompt], self._sequences([plan]))
+        return (step for _, step in steps)
+
+    def score(self, prompt: str | Sequence[Message], text: str, alternatives: int = 0) -> Output:
+        """Read a given continuation as the model would have made it: each token's probability and alternatives.
+
+        Args:
+            prompt: text before it, or the conversation that it answers.
+            text: the continuation.
+            alternatives: other candidates shown at each token.
+
+        Raises:
+            InputError: the two together do not fit the context, or the text is empty.
+        """
+        before = self._encode(Request(prompt=prompt) if isinstance(prompt, str) else Request(messages=list(prompt)))
+        tokens = self.codec.encode(text)
+        if not tokens:
+            raise InputError("there is no text to score", fix="give at least one character")
+        self._check_room(len(before) + len(tokens) - 1)
+        logits = self._runner.all_logits([*before, *tokens[:-1]])[len(before) - 1:]
+        shown, steps = Detokeniser(), list[Step]()
+        logprobs = logits.log_softmax(-1).gather(1, torch.tensor(tokens).unsqueeze(1)).squeeze(1).tolist()
+        for index, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True)):
+            others, _ = decode.look_inside(logits[index:index + 1], Settings(), None, self._vocabulary.drawable, token,
+                                           alternatives, self._vocabulary, False) if alternatives else ((), ())
+            last = index + 1 == len(tokens)
+            piece = shown.push(self._vocabulary.pieces[token]) + (shown.finish() if last else "")
+            steps.append(Step(output=0, index=index, text=piece, token=token,
+                              token_text=self._vocabulary.text(token), logprob=logprob,
+                              probability=float(torch.tensor(logprob).exp()), alternatives=others))
+        return Output(text=text, tokens=tokens, steps=steps, finish="", score=sum(logprobs) / len(logprobs))
+
+    def _encode(self, request: Request) -> list[int]:
+        """Return the prompt's ids: a conversation up to the assistant's turn, a gap, or text after bos."""
+        if request.messages is not None:
+            return self.codec.encode_chat(request.messages, add_generation_prompt=True)
+        assert request.prompt is not None
+        if request.suffix is not None:
+            return self.codec.encode_fim(request.prompt, request.suffix)
+        return [self.codec.bos, *self.codec.encode(request.prompt)]
+
+    def _check_room(self, tokens: int) -> None:
+        if tokens >= self.context:
+            raise InputError(f"the prompt has {tokens} tokens, the model's context is {self.context} and the output "
+                             "needs at least one", fix=f"shorten the prompt by {tokens - self.context + 1} tokens or "
+                             "more, or train a model with a larger training.context")
+
+    def _plan(self, request: Request) -> _Plan:
+        """Settle controls, seed, prompt and budget of a request."""
+        request.controls.require(self._understands, self.family)
+        controls = request.controls.over(self.controls)
+        prompt = self._encode(request)
+        self._check_room(len(prompt))
+        room = self.context - len(prompt)
+        seed = secrets.randbits(53) if controls.seed is None else controls.seed
+        wanted = controls.n or 1
+        controls = controls.model_copy(update={"seed": seed, "max_tokens": min(controls.max_tokens or room, room)})
+        assert controls.max_tokens is not None
+        return _Plan(request, controls, prompt, controls.max_tokens, seed, controls.best_of or wanted, wanted)
+
+    def _with_seed(self, request: Request, seed: int) -> Controls:
+        return request.controls.model_copy(update={"seed": seed})
+
+    def _sequences(self, plans: list[_Plan]) -> list[decode.Sequence]:
+        """Return the outputs to make of settled requests."""
+        sequences = []
+        for place, plan in enumerate(plans):
+            settings = Settings.of(plan.controls, self._token_of)
+            constraint = self._grammars.compile(plan.controls.format) if plan.controls.format else None
+            sequences += [decode.Sequence(
+                request=place, output=output, prompt=plan.prompt, settings=settings, seed=plan.seed,
+                budget=plan.budget, text=Detokeniser(plan.controls.stop), alternatives=plan.request.alternatives,
+                constraint=constraint.fork() if constraint else None) for output in range(plan.outputs)]
+        return sequences
+
+    def _token_of(self, key: str) -> int:
+        """Return the token of a `logit_bias` key: an id in digits, else a text that is exactly one token."""
+        if key.isascii() and key.isdigit():
+            if int(key) >= self.codec.vocab_size:
+                raise ControlError(f"logit_bias: there is no token {key}", fix=f"use 0 to {self.codec.vocab_size - 1}")
+            return int(key)
+        tokens = self.codec.encode(key)
+        if len(tokens) != 1:
+            parts = " · ".join(repr(self._vocabulary.text(token)) for token in tokens)
+            raise ControlError(f"logit_bias: {key!r} is {len(tokens)} tokens, not one", where=parts,
+                               fix="give one of these parts, or a token id")
+        return tokens[0]
+
+    def _result(self, plan: _Plan, outputs: list[Output], seconds: float) -> Result:
+        """Rank outputs and sign them."""
+        made = sum(len(output.tokens) for output in outputs)
+        if len(outputs) > 1:
+            outputs = sorted(outputs, key=lambda output: -output.score)[:plan.wanted]
+            for rank, output in enumerate(outputs):
+                output.steps = [dataclasses.replace(step, output=rank) for step in output.steps]
+        request = plan.request.model_dump(mode="json", exclude_none=True, exclude={"controls", "alternatives"})
+        controls = plan.controls.model_dump(mode="json", exclude_none=True)
+        wish = digest_json({**request, "controls": controls})
+        lineage = {**self.lineage, "model": self.model_digest, "request": wish, "controls": controls, "seed": plan.seed,
+                   "dtype": self.dtype, "code": code_digest(), "torch": str(torch.__version__)}
+        return Result(outputs=outputs, prompt_tokens=len(plan.prompt), new_tokens=made, seed=plan.seed,
+                      seconds=seconds, model=self.model_digest, lineage=lineage)
+
+
+def _output(sequence: decode.Sequence, steps: list[Step]) -> Output:
+    """Collect a finished sequence; the score is the mean log-probability of its tokens under the model."""
+    return Output(text="".join(step.text for step in steps), tokens=sequence.tokens, steps=steps,
+                  finish=sequence.finish or "", score=sum(sequence.logprobs) / len(sequence.logprobs))
+
+
+def _batches(plans: list[_Plan]) -> Iterator[list[int]]:
+    """Group requests, longest first, so that a batch holds like lengths and at most `_BATCH` sequences."""
+    batch, size = list[int](), 0
+    for index in sorted(range(len(plans)), key=lambda i: (-len(plans[i].prompt) - plans[i].budget, i)):
+        if batch and size + plans[index].outputs > _BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(index)
+        size += plans[index].outputs
+    if batch:
+        yield batch
