@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 INSTALL := -m pip install --disable-pip-version-check
 BENCH := .venv-bench
+LITGPT := .venv-litgpt
 
 .PHONY: demo test lint bench clean
 
@@ -21,14 +22,14 @@ lint: $(STAMPS)/lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The programs we measure against live in an environment of their own, so that they cannot disturb ours.
-bench: $(BENCH)/.stamp
+# The programs we measure against live in environments of their own, so that they cannot disturb ours.
+bench: $(BENCH)/.stamp $(LITGPT)/.stamp
 	$(BENCH)/bin/python benchmarks/decode.py
-	$(BENCH)/bin/python benchmarks/train_text.py
+	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
 
 # Virtual environment, models, datasets and reports: everything that can be made again.
 clean:
-	rm -rf $(VENV) $(BENCH) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(LITGPT) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -48,4 +49,9 @@ $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: $(STAMPS)/core
 $(BENCH)/.stamp: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python $(INSTALL) --editable ".[test]" --requirement benchmarks/requirements.txt
+	@touch $@
+
+$(LITGPT)/.stamp: benchmarks/requirements-litgpt.txt
+	$(PYTHON) -m venv $(LITGPT)
+	$(LITGPT)/bin/python $(INSTALL) --requirement benchmarks/requirements-litgpt.txt
 	@touch $@
