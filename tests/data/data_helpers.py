@@ -1,9 +1,14 @@
 """Texts that are unlike each other, and a look at all rows: shared by the data tests."""
 
+import multiprocessing
 import random
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from bottega.core.recipe import DataSpec
 from bottega.data.dataset import Dataset
+from bottega.data.pipeline import prepare
 
 WORDS = [a + b + c for a in ("ba", "di", "ko", "lu", "me", "ra", "so", "ti", "ve", "nu", "pla", "gri")
          for b in ("n", "r", "st", "l", "m", "ck") for c in ("a", "e", "in", "or", "us", "ing", "y")]
@@ -24,3 +29,32 @@ def everything(dataset: Dataset) -> list[dict[str, Any]]:
     """Return all rows, kept and dropped, with origin, reason and split."""
     return list(dataset.scan(["origin", "document", "kind", "text", "split", "keep", "reason", "cluster",
                               "cluster_size", "id", "licence", "format", "language", "overlap"]))
+
+
+def _prepare(answer: Connection, source: Path, evaluation: Path, home: Path) -> None:
+    answer.send("ready")
+    spec = DataSpec(sources=[str(source)], decontaminate=[str(evaluation)])
+    answer.send(prepare(spec, home=home, jobs=1).digest)
+
+
+def prepare_apart(source: Path, evaluation: Path, home: Path, kill_after: float | None = None) -> str | None:
+    """Prepare in a process of its own and return the digest, or None when it was killed (-9) after some seconds.
+
+    The process is forked from one that has done nothing but import, so that little time goes into starting.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["data_helpers", "pyarrow.parquet", "bottega.data.measure", "bottega.data.write",
+                                    "bottega.data.extract", "rensa", "py3langid.langid"])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_prepare, args=(theirs, source, evaluation, home))
+    process.start()
+    theirs.close()
+    assert ours.recv() == "ready"
+    try:
+        if kill_after is not None and not ours.poll(kill_after):
+            process.kill()
+        return str(ours.recv())
+    except EOFError:
+        return None
+    finally:
+        process.join()

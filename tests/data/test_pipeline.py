@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_helpers import everything, prose
+from data_helpers import everything, prepare_apart, prose
 
 from bottega.core.errors import CorruptError, InputError
 from bottega.core.files import read_json
@@ -48,35 +48,33 @@ def write_rows(folder: Path, files: int, rows: int, words: int = 60) -> Path:
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_digest(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "source", 12, 25)
-    (tmp_path / "eval.txt").write_text(prose(7, 40))
-    first = child(source, tmp_path / "eval.txt", tmp_path / "undisturbed", 1)
+    """Seventeen kills of the process that does all the work itself, three of one with two workers."""
+    source, evaluation = write_rows(tmp_path / "source", 12, 25), tmp_path / "eval.txt"
+    evaluation.write_text(prose(7, 40))
     started = time.monotonic()
-    assert first.stdout is not None
-    assert first.stdout.readline() == "ready\n"
-    ready = time.monotonic()
-    expected = first.communicate()[0].strip()
-    seconds = time.monotonic() - ready
-    assert ready > started
-    assert len(expected) == 64
+    expected = prepare_apart(source, evaluation, tmp_path / "undisturbed")
+    seconds = time.monotonic() - started
+    assert expected is not None
     draw = random.Random(3)
-    kills = attempt = 0
-    while kills < 20:
-        home = tmp_path / f"home{attempt}"
-        attempt += 1
-        while kills < 20:  # one home is killed again and again until a run gets through
-            run = child(source, tmp_path / "eval.txt", home, 2 if kills % 5 == 4 else 1)
-            assert run.stdout is not None
-            run.stdout.readline()
-            time.sleep(draw.random() * seconds * 0.7)
-            run.send_signal(signal.SIGKILL)
-            said = run.communicate()[0].strip()
-            kills += run.returncode == -signal.SIGKILL
-            if said:
+    kills = homes = 0
+    while kills < 17:
+        home = tmp_path / f"home{homes}"
+        homes += 1
+        while kills < 17:  # one home is killed again and again until a run gets through
+            said = prepare_apart(source, evaluation, home, kill_after=draw.random() * seconds * 0.6)
+            if said is not None:
                 assert said == expected
                 break
-        finish = child(source, tmp_path / "eval.txt", home, 1)
-        assert finish.communicate()[0].split()[-1] == expected
+            kills += 1
+        assert prepare_apart(source, evaluation, home) == expected
+    for _ in range(3):
+        run = child(source, evaluation, tmp_path / "workers", 2)
+        assert run.stdout is not None
+        run.stdout.readline()
+        time.sleep(draw.random() * 2 * seconds)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    assert prepare_apart(source, evaluation, tmp_path / "workers") == expected
 
 
 def test_ctrl_c_stops_cleanly_and_goes_on(tmp_path: Path) -> None:

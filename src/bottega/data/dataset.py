@@ -16,11 +16,11 @@ from typing import Any, Literal
 from bottega.core.errors import CorruptError, InputError, suggest
 from bottega.core.files import MANIFEST, digest_json, read_json, verify_manifest
 from bottega.core.lineage import Lineage
+from bottega.data.parquet import row_groups
 from bottega.data.record import Split, payload_of, prose
 
 CARD = "card.json"
 SPLITS: tuple[Split, ...] = ("train", "validation")
-_BATCH = 256  # rows held at once; a row is at most `extract.PART` characters
 
 
 def documents_digest(files: dict[str, dict[str, Any]]) -> str:
@@ -96,19 +96,14 @@ class Dataset:
 
     def scan(self, columns: list[str], *, split: Split | None = None,
              keep: bool | None = None) -> Iterator[dict[str, Any]]:
-        """Yield chosen columns of the rows that match, a few hundred rows in memory at a time."""
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
+        """Yield chosen columns of the rows that match, a row group in memory at a time."""
         wanted = None if split is None else _known(split)
         needed = list(dict.fromkeys([*columns, "split", "keep"]))
         for file in self.files():
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=needed):
-                if wanted is not None:
-                    batch = batch.filter(pc.equal(batch["split"], wanted))
-                if keep is not None:
-                    batch = batch.filter(pc.equal(batch["keep"], keep))
-                yield from batch.select(columns).to_pylist()
+            for rows in row_groups(file, needed):
+                for row in rows:
+                    if (wanted is None or row["split"] == wanted) and (keep is None or row["keep"] is keep):
+                        yield {name: row[name] for name in columns}
 
 
 def _known(split: Split) -> Split:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bottega.data.parquet import row_groups
 from bottega.data.record import payload_of, prose
 from bottega.data.words import Hashes, hash_words, shingles, split_words
 
@@ -84,8 +85,6 @@ class _Sets:
     """The 5-gram sets of some rows in a memory-mapped temporary file: uint32, sorted, unique."""
 
     def __init__(self, sources: list[Path], starts: NDArray[np.int64], wanted: NDArray[np.int64], folder: Path) -> None:
-        import pyarrow.parquet as pq
-
         self._wanted = wanted
         bounds = [0]
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,15 +95,15 @@ class _Sets:
                 continue
             pick, position = iter(inside.tolist()), 0
             next_row = next(pick, None)
-            for batch in pq.ParquetFile(source).iter_batches(batch_size=256, columns=["kind", "text"]):
-                while next_row is not None and next_row < position + len(batch):
-                    row = batch.slice(next_row - position, 1).to_pylist()[0]
+            for data in row_groups(source, ["kind", "text"]):
+                while next_row is not None and next_row < position + len(data):
+                    row = data[next_row - position]
                     text = prose(row["kind"], payload_of(row["kind"], row["text"]))
                     runs = np.unique(shingles(hash_words(split_words(text))).astype(np.uint32))
                     self._file.write(runs.tobytes())
                     bounds.append(bounds[-1] + len(runs))
                     next_row = next(pick, None)
-                position += len(batch)
+                position += len(data)
         self._file.flush()
         self._bounds = np.array(bounds, dtype=np.int64)
         self._data = (np.memmap(self._file, dtype=np.uint32, mode="r") if bounds[-1]

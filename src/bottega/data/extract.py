@@ -13,6 +13,7 @@ from bottega.core.files import canonical_json
 from bottega.data.builtin import BUILTIN
 from bottega.data.formats import PART, Unreadable, cut, read_parts
 from bottega.data.normalise import normalise
+from bottega.data.parquet import GROUP_CHARACTERS, GROUP_ROWS
 from bottega.data.record import Record
 from bottega.data.rows import Row, read_rows, usable
 from bottega.data.signals import format_of
@@ -21,7 +22,6 @@ from bottega.data.sources import Slice, load_hub
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_GROUP_ROWS, _GROUP_CHARACTERS = 1024, 4 << 20
 _CONVERSATION = 1 << 20  # characters of a chat or preference, which is never divided
 _EXAMPLES = 5
 _COLUMNS = ("origin", "document", "kind", "format", "text", "licence", "split", "meta")
@@ -89,7 +89,7 @@ def extract(piece: Slice, *, text_field: str, licence: str, limit: int | None, p
             for name, value in zip(_COLUMNS, values, strict=True):
                 columns[name].append(value)
             rows, characters, held = rows + 1, characters + len(record.text), held + len(record.text)
-            if len(columns["text"]) >= _GROUP_ROWS or held >= _GROUP_CHARACTERS:
+            if len(columns["text"]) >= GROUP_ROWS or held >= GROUP_CHARACTERS:
                 flush()
                 held = 0
         flush()

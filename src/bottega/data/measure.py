@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bottega.data.dedupe import SIGNATURE, Banding, band_hashes
+from bottega.data.parquet import row_groups
 from bottega.data.record import document_id, payload_of, prose
 from bottega.data.signals import MEASURED, language, measure
 from bottega.data.words import Hashes, hash_words, sequences, shingles, split_words
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SEQUENCE = 13  # words: the length of a decontamination match (Brown et al. 2020, appendix C)
-_BATCH = 256
 
 
 def _schema(banding: Banding | None) -> pa.Schema:
@@ -54,10 +54,7 @@ def measure_slice(source: Path, banding: Banding | None, path: Path) -> dict[str
     rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
         columns = ["origin", "document", "kind", "format", "text"]
-        for batch in pq.ParquetFile(source).iter_batches(batch_size=_BATCH, columns=columns):
-            if not len(batch):
-                continue
-            data = batch.to_pylist()
+        for data in row_groups(source, columns):
             measured, sets = [], []
             for row in data:
                 values, runs = _one(row, banding is not None)
@@ -107,8 +104,8 @@ def overlap_slice(source: Path, forbidden: Path, path: Path) -> dict[str, Any]:
 
     known = pq.read_table(forbidden)["sequence"].to_numpy()
     counts: list[int] = []
-    for batch in pq.ParquetFile(source).iter_batches(batch_size=_BATCH, columns=["kind", "text"]):
-        for row in batch.to_pylist():
+    for data in row_groups(source, ["kind", "text"]):
+        for row in data:
             text = prose(row["kind"], payload_of(row["kind"], row["text"]))
             runs = sequences(hash_words(split_words(text)), SEQUENCE)
             places = np.minimum(np.searchsorted(known, runs), max(0, len(known) - 1))
@@ -124,8 +121,8 @@ def sequence_slice(sources: list[Path], path: Path) -> dict[str, Any]:
 
     found: list[Hashes] = [np.zeros(0, dtype=np.uint64)]
     for source in sources:
-        for batch in pq.ParquetFile(source).iter_batches(batch_size=_BATCH, columns=["kind", "text"]):
-            for row in batch.to_pylist():
+        for data in row_groups(source, ["kind", "text"]):
+            for row in data:
                 text = prose(row["kind"], payload_of(row["kind"], row["text"]))
                 found.append(np.unique(sequences(hash_words(split_words(text)), SEQUENCE)))
             found = [np.unique(np.concatenate(found))]

@@ -13,7 +13,7 @@ _LINE_END = re.compile(r"\r\n?|\x85|\u2028|\u2029")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")
 # A UTF-8 lead byte read as Latin-1 or Windows-1252, then something that a continuation byte can look like.
 _MOJIBAKE = re.compile("[\xc2-\xf4][\x80-\xbf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]")
-_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+_TRAILING = re.compile(r"[ \t]+\n")
 _GAPS = re.compile(r"\n{4,}")
 
 
@@ -34,7 +34,9 @@ def normalise(text: str, *, exact: bool = False) -> str:
         text = unicodedata.normalize("NFC", text)
     if exact:
         return text
-    return _GAPS.sub("\n\n\n", _TRAILING.sub("", text)).strip("\n")
+    if " \n" in text or "\t\n" in text:
+        text = _TRAILING.sub("\n", text)
+    return _GAPS.sub("\n\n\n", text.rstrip(" \t\n")).strip("\n") if text.strip() else ""
 
 
 def _repair(line: str) -> str:

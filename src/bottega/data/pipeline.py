@@ -129,6 +129,7 @@ def _prepare(spec: DataSpec, home: Path, seed: int, jobs: int, meter: CostMeter)
         Lineage(kind="dataset", name=name, content=digest, step="prepare", seed=seed,
                 parameters=spec.model_dump(mode="json"), licences=_licences(spec, counts),
                 cost=meter.read()).save(folder)
+    steps.sweep()
     return Dataset.open(path)
 
 

@@ -7,7 +7,10 @@ again. So `bottega data prepare` goes on after a kill at any moment.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.errors import BottegaError
-from bottega.core.files import digest_json, read_json, sha256_file, write_atomic, write_json
+from bottega.core.files import TEMPORARY, digest_json, read_json, sha256_file, write_atomic, write_json
+
+_DAY = 86400  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,13 @@ class Steps:
     def key(step: str, inputs: list[str], settings: dict[str, Any]) -> str:
         """Return the name of a step's output (64 hex digits)."""
         return digest_json({"step": step, "inputs": inputs, "settings": settings, "code": room_digest()})
+
+    def sweep(self) -> None:
+        """Delete what killed runs left under temporary names more than a day ago; younger ones may be in use."""
+        for path in (self.home / "data").rglob(f"*{TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _DAY:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def find(self, step: str, key: str) -> Done | None:
         """Return a finished step whose output still has the recorded size and SHA-256, else None."""

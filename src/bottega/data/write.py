@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bottega.data.parquet import row_groups
 from bottega.data.record import document_id, payload_of, prose
 from bottega.data.signals import NUMBER_SIGNALS, measure
 from bottega.data.words import hash_words, split_words
@@ -18,9 +19,7 @@ from bottega.data.words import hash_words, split_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH = 512
 END = "held-out"  # last word of the origin of a row that is the held-out end of another
-_DECIDED = ("split", "keep", "reason", "cluster", "cluster_size", "cut")
 _SPACE = re.compile(r"\n|\s")
 
 
@@ -41,7 +40,7 @@ def write_group(texts: list[Path], measures: list[Path], overlaps: list[Path], s
     Args:
         texts, measures, overlaps: row-aligned files of the group's slices; `overlaps` may be empty.
         sources: name of each slice's source.
-        decisions: Parquet file with the columns of `_DECIDED`, a row for each row of the slices that is used.
+        decisions: Parquet file with split, keep, reason, cluster, cluster_size and cut of each row that is used.
         path: file to write.
     """
     import pyarrow as pa
@@ -49,45 +48,43 @@ def write_group(texts: list[Path], measures: list[Path], overlaps: list[Path], s
 
     schema = document_schema()
     tally = Tally()
-    decided = pq.read_table(decisions).to_batches(max_chunksize=_BATCH)
-    rows = _rows(texts, measures, overlaps, sources)
+    decided = pq.read_table(decisions)
+    position = 0
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3) as writer:
-        for batch in decided:
+        for rows in _row_groups(texts, measures, overlaps, sources):
             out: list[dict[str, Any]] = []
-            for choice in batch.to_pylist():
-                row = next(rows)
+            choices = decided.slice(position, len(rows)).to_pylist()  # with a limit fewer than the slices hold
+            position += len(rows)
+            for row, choice in zip(rows, choices, strict=False):
                 cut = choice.pop("cut")
                 row |= choice
                 for piece in _held_out_end(row, cut) if cut else (row,):
                     tally.add(piece)
                     out.append(piece)
-            writer.write_table(pa.Table.from_pylist(out, schema=schema))
+            if out:
+                writer.write_table(pa.Table.from_pylist(out, schema=schema))
     return tally.facts()
 
 
-def _rows(texts: list[Path], measures: list[Path], overlaps: list[Path],
-          sources: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all slices, each with its numbers."""
+def _row_groups(texts: list[Path], measures: list[Path], overlaps: list[Path],
+                sources: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of all slices with their numbers, a row group at a time; texts and numbers have equal groups."""
     import pyarrow.parquet as pq
 
+    numbers = [name for name in NUMBER_SIGNALS if name != "overlap"]
     for place, (text, measured, source) in enumerate(zip(texts, measures, sources, strict=True)):
-        numbers = [name for name in NUMBER_SIGNALS if name != "overlap"]
-        second = _stream(measured, ["id", "language", *numbers])
-        third = _stream(overlaps[place], ["overlap"]) if overlaps else None
-        for batch in pq.ParquetFile(text).iter_batches(batch_size=_BATCH):
-            for row in batch.to_pylist():
-                row |= next(second)
+        overlap = pq.read_table(overlaps[place])["overlap"].to_pylist() if overlaps else None
+        position = 0
+        columns = ["origin", "document", "kind", "format", "text", "licence", "meta"]
+        for rows, values in zip(row_groups(text, columns), row_groups(measured, ["id", "language", *numbers]),
+                                strict=True):
+            for row, more in zip(rows, values, strict=True):
+                row |= more
                 row["id"] = row["id"].hex()
                 row["source"] = source
-                row["overlap"] = next(third)["overlap"] if third else 0.0
-                yield row
-
-
-def _stream(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH, columns=columns):
-        yield from batch.to_pylist()
+                row["overlap"] = overlap[position] if overlap else 0.0
+                position += 1
+            yield rows
 
 
 def _held_out_end(row: dict[str, Any], cut: int) -> Iterator[dict[str, Any]]:
