@@ -35,7 +35,7 @@ class Uniform(Generator):
     understands = frozenset()
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Config())
         self.logits = nn.Parameter(torch.zeros(VOCAB))
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:

@@ -203,16 +203,6 @@ def test_samples_are_shown_and_change_nothing(tmp_path: Path, capsys: pytest.Cap
     assert tiny.digest(generator) == tiny.digest(run_once(tmp_path / "b", steps=8)[0])
 
 
-@pytest.mark.slow
-def test_compiled_equals_eager(tmp_path: Path):
-    run_once(tmp_path / "eager", model=tiny.Tiny(dropout=0.0), steps=6)
-    _, result = run_once(tmp_path / "compiled", model=tiny.Tiny(dropout=0.0), steps=6, compile="on")
-    if not result.choices["compiled"]:
-        pytest.skip(result.choices["reasons"]["compile"])
-    losses = [[line["loss"] for line in read_history(tmp_path / name)[1:]] for name in ("eager", "compiled")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
 def test_without_a_compiler_training_goes_on_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CXX", "/nonexistent/c++")
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nonexistent/c++",))

@@ -15,6 +15,7 @@ from bottega.core.errors import CorruptError, DataError, InputError, RecipeError
 from bottega.core.files import sha256_file
 from bottega.core.recipe import Recipe
 from bottega.training.estimate import estimate
+from bottega.training.metrics import read_history
 from bottega.training.run import make
 
 # Bits a byte on held-out documentation. A model that knew only how often each byte occurs would need about 4.5.
@@ -40,8 +41,18 @@ def small(home: Path) -> Bundle:
 
 
 @pytest.mark.slow
+def test_compiled_equals_eager(home: Path, small: Bundle):
+    bundle = make(recipe("compiled", training={"compile": "on"}), home=home)
+    if not bundle.meta["choices"]["compiled"]:
+        pytest.skip(bundle.meta["choices"]["reasons"]["compile"])
+    eager, compiled = (read_history(home / "runs" / name) for name in ("small", "compiled"))
+    assert [line["loss"] for line in compiled[1:]] == pytest.approx([line["loss"] for line in eager[1:]], rel=1e-3)
+    assert list((home / "cache" / "compiled").iterdir())
+
+
+@pytest.mark.slow
 def test_a_short_real_training_predicts_held_out_documentation(home: Path):
-    bundle = make(recipe("docs", 120, data={"sources": ["python-docs"]}, generator={"depth": 2},
+    bundle = make(recipe("docs", 80, data={"sources": ["python-docs"]}, generator={"depth": 2},
                          codec={"vocab_size": 1024}, training={"batch_tokens": 2048}), home=home)
     assert bundle.meta["metrics"]["bits_per_byte"] < THRESHOLD
 
@@ -151,7 +162,7 @@ def test_continued_pretraining_starts_from_its_base(home: Path, small: Bundle):
     bundle = make(recipe("further", 2, base="small"), home=home)
     assert [parent.kind for parent in bundle.lineage.parents] == ["dataset", "model"]
     start, end = families.load(small.path), families.load(bundle.path)
-    assert torch.dist(start.head_weight, end.head_weight) < 0.2 * start.head_weight.norm()
+    assert torch.dist(start.head_weight, end.head_weight) < 0.5 * start.head_weight.norm()
 
 
 def test_an_estimate_needs_no_data(tmp_path: Path):

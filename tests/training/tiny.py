@@ -39,7 +39,7 @@ class Tiny(Generator):
     understands = frozenset()
 
     def __init__(self, width: int = 32, dropout: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(Config())
         torch.manual_seed(7)
         self.embed_tokens = nn.Embedding(VOCAB, width)
         self.inner = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),

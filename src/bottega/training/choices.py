@@ -77,11 +77,11 @@ def optimisers(objective: Objective, spec: TrainingSpec, rates: tuple[float, flo
             for name, parameters in objective.players().items()}
 
 
-def signature(objective: Objective, spec: TrainingSpec) -> str:
-    """Return what a timed choice depends on besides the machine: model shape, batch shapes, budget."""
+def signature(objective: Objective, *more: object) -> str:
+    """Return a digest of what a timed choice depends on besides the machine: model and batch shapes, and `more`."""
     shapes = [[name, list(p.shape)] for name, p in objective.generator.named_parameters()]
     batches = [{key: list(value.shape) for key, value in batch.items()} for batch in objective.batch(0)]
-    return digest_json([objective.kind, shapes, batches, spec.budget.model_dump(), spec.optimizer])[:16]
+    return digest_json([objective.kind, shapes, batches, *more])[:16]
 
 
 class _Snapshot:
@@ -130,7 +130,7 @@ def choose(objective: Objective, spec: TrainingSpec, notebook: Notebook, seed: i
 
     rate, rest, source = learning_rates(objective, spec)
     reasons: dict[str, str] = {"learning rates": source}
-    key = signature(objective, spec)
+    key = signature(objective, spec.budget.model_dump(), spec.optimizer)
     remembered: dict[str, Any] = notebook.get("choice", key) or {}
     seconds = float(remembered.get("step_seconds", 0.0))
     precision = spec.precision
@@ -148,7 +148,8 @@ def choose(objective: Objective, spec: TrainingSpec, notebook: Notebook, seed: i
     elif "compiled" in remembered:
         compiled, reasons["compile"] = bool(remembered["compiled"]), "as decided before on this machine for this shape"
     else:
-        compiled, reasons["compile"] = worth_compiling(objective, spec, seconds)
+        compiled, reasons["compile"] = worth_compiling(
+            objective, spec, seconds, warm=bool(notebook.get("compiled", signature(objective, precision))))
     if spec.precision == "auto" or spec.compile == "auto":
         notebook.put({"precision": precision, "compiled": compiled, "step_seconds": seconds}, "choice", key)
     return Choices(precision=precision, compiled=compiled, learning_rate=rate, learning_rate_rest=rest,

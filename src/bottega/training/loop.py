@@ -24,7 +24,7 @@ from bottega.core.progress import say
 from bottega.core.recipe import TrainingSpec
 from bottega.objectives.base import Objective
 from bottega.training import checkpoint
-from bottega.training.choices import Choices, choose, optimisers
+from bottega.training.choices import Choices, choose, optimisers, signature
 from bottega.training.compilation import compiled_loss, compiler_cache
 from bottega.training.display import Display, duration
 from bottega.training.interrupt import stop_requests
@@ -140,6 +140,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         loss: LossFunction = objective.loss
         if choices.compiled:
             loss, compiled, reason = compiled_loss(objective, objective.batch(step)[0], choices.precision)
+            if compiled:
+                notebook.put(True, "compiled", signature(objective, choices.precision))
             choices = choices.model_copy(update={"compiled": compiled,
                                                  "reasons": {**choices.reasons, "compile": reason}})
         _announce(choices, run, notes or {})
