@@ -143,6 +143,11 @@ class TrainingSpec(Strict):
     keep_checkpoints: int = Field(default=2, ge=2)
     sample_every: float = Field(default=0.25, ge=0, le=1)
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yaml_words(cls, value: Any) -> Any:
+        return ("off", "on")[value] if isinstance(value, bool) else value  # YAML reads a bare on as true
+
 
 class EvaluationSpec(Strict):
     """What is measured on held-out data after training, besides the objective's own loss."""
