@@ -182,8 +182,8 @@ def litgpt(task: Task, seed: int, minutes: float, options: dict[str, Any]) -> di
     """Train litgpt's model with the parts and settings of `litgpt pretrain`.
 
     AdamW 4e-4 (0.9, 0.95), decay 0.1, cosine to a tenth, clip 1.0, its own initialisation, loss, schedule and default
-    precision, torch.compile. Two settings are made kinder for a run of minutes: our batch instead of 512 sequences, and a warm-up
-    of 2 % instead of 2,000 steps. {"learning_rate": …} replaces 4e-4.
+    precision, torch.compile. Two settings are made kinder for a run of minutes: our batch instead of 512 sequences, and
+    a warm-up of 2 % instead of 2,000 steps. {"learning_rate": …} replaces 4e-4.
     """
     from lightning.fabric import Fabric
     from litgpt import GPT, Config

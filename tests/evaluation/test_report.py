@@ -9,7 +9,9 @@ import pytest
 
 from bottega.core.energy import Cost
 from bottega.core.lineage import Licence, Lineage, Parent
+from bottega.core.recipe import DataSpec
 from bottega.core.request import Alternative, Step
+from bottega.data.pipeline import prepare
 from bottega.evaluation.report import DataCard, Glass, Metric, ReportData, Sample, Stage, render, visible, write_report
 
 EVIL = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"' onmouseover=alert(3) \u202eabc\x00"
@@ -128,6 +130,23 @@ def test_page_is_usable_on_a_phone_and_in_the_dark() -> None:
     assert 'name="viewport" content="width=device-width' in text
     assert "color-scheme: light dark" in text
     assert "max-width: 40rem" in text
+
+
+def test_data_card_of_a_really_prepared_dataset(tmp_path: Path) -> None:
+    for number in range(30):
+        words = " ".join(f"word{number * 40 + i} and" for i in range(40))
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{number}.txt").write_text(words)
+    (tmp_path / "texts" / "copy.txt").write_text(words)
+    spec = DataSpec(sources=[str(tmp_path / "texts")], licence="CC0-1.0", validation=0.3)
+    dataset = prepare(spec, home=tmp_path / "home", jobs=1)
+    card = DataCard.of(dataset.card, "mine")
+    assert card.kept == sum(card.splits.values()) == sum(card.sources.values()) == 30
+    assert sum(card.dropped.values()) == 1
+    assert card.licences == ["CC0-1.0"]
+    page = Page(render(ReportData("t", "s", [], data=[card])))
+    assert "CC0-1.0" in page.text
+    assert "dropped: " in page.text
 
 
 def test_best_of_a_row_is_marked() -> None:

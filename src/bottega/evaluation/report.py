@@ -103,6 +103,19 @@ class DataCard:
     facts: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
 
+    @staticmethod
+    def of(card: Mapping[str, Any], name: str = "") -> DataCard:
+        """Return what a dataset's card.json says (`Dataset.card`); `name` replaces its own."""
+        about = card["bottega"]
+        stages, splits = about["stages"], about["splits"]
+        unread = {f"not read: {reason}": count for reason, count in stages["skipped"].items() if count}
+        size = sum(split["bytes"] for split in splits.values())
+        return DataCard(
+            name=name or card["name"], kept=stages["kept"], dropped={**stages["dropped"], **unread},
+            splits={split: counts["rows"] for split, counts in splits.items()},
+            sources={source: counts.get("kept", 0) for source, counts in about["sources"].items()},
+            licences=sorted(about["licences"]), facts={"text": f"{size / 1e6:.1f} MB"}, digest=about["digest"])
+
 
 @dataclass(frozen=True, slots=True)
 class Glass:
