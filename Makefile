@@ -9,7 +9,7 @@ INSTALL := -m pip install --disable-pip-version-check
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench picture clean
 
 demo: $(STAMPS)/core
 	$(BIN)/python -m bottega demo
@@ -26,6 +26,11 @@ lint: $(STAMPS)/lint
 bench: $(BENCH)/.stamp $(LITGPT)/.stamp
 	$(BENCH)/bin/python benchmarks/decode.py
 	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
+
+# The README's picture, from the demo's report.
+picture: demo/report.html
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1100,1500 \
+		--screenshot=docs/img/report.png "file://$(CURDIR)/demo/report.html"
 
 # Virtual environment, models, datasets and reports: everything that can be made again.
 clean:

@@ -53,14 +53,24 @@ class DataSpec(Strict):
 
 
 class CodecSpec(Strict):
-    """How raw data becomes tensors (step 6). A recipe with a `base` model uses that model's codec."""
+    """How raw data becomes tensors (step 6). A recipe with a `base` model uses that model's codec.
+
+    Attributes:
+        kind: the medium.
+        vocab_size: tokens of the byte-pair encoding learned from the training split, reserved ones included.
+    """
 
     kind: Literal["text"] = "text"
     vocab_size: int = Field(default=4096, ge=300, le=262144)
 
 
 class GeneratorSpec(Strict):
-    """The architecture. `depth` derives the rest; any key of the family's Config may be given beside it."""
+    """The architecture. `depth` derives the rest; any key of the family's Config may be given beside it.
+
+    Attributes:
+        family: `transformer` or `recurrent`.
+        depth: layers; the one dial from which the family derives the rest.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -74,7 +84,11 @@ class GeneratorSpec(Strict):
 
 
 class ObjectiveSpec(Strict):
-    """What training minimises. Keys besides `kind` are checked by the objective itself."""
+    """What training minimises. Keys besides `kind` are checked by the objective itself.
+
+    Attributes:
+        kind: `pretrain` (texts), `sft` (conversations) or `dpo` (preferences).
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -87,7 +101,13 @@ class ObjectiveSpec(Strict):
 
 
 class Budget(Strict):
-    """How much training: exactly one of minutes (wall clock of the training loop), tokens or optimiser steps."""
+    """How much training: exactly one of minutes, tokens, steps.
+
+    Attributes:
+        minutes: wall clock of the training loop.
+        tokens: of training text, repeats counted.
+        steps: of the optimiser.
+    """
 
     minutes: float | None = Field(default=None, gt=0)
     tokens: int | None = Field(default=None, gt=0)
@@ -114,12 +134,14 @@ class TrainingSpec(Strict):
         weight_decay: decoupled decay of matrices.
         warmup: share of the budget for the linear rise.
         decay: share of the budget for the linear fall to `final_rate` x peak.
+        final_rate: learning rate at the end as a share of the peak.
         clip: largest gradient norm; 0 is off.
         precision: `auto` times a few real steps of each and writes the choice into the run.
         compile: torch.compile; `auto` when the estimate says it pays.
         validate_every: share of the budget between validations.
         validation_tokens: at most this many held-out tokens a validation.
         checkpoint_every: optimiser steps between checkpoints; None is about one a minute.
+        keep_checkpoints: newest checkpoints that are kept; the one before the last is the fallback.
         sample_every: share of the budget between printed samples; 0 is off.
     """
 
@@ -150,7 +172,13 @@ class TrainingSpec(Strict):
 
 
 class EvaluationSpec(Strict):
-    """What is measured on held-out data after training, besides the objective's own loss."""
+    """What is looked at besides the objective's own loss.
+
+    Attributes:
+        suites: suites of held-out cases the demo measures with; `bottega evaluate` lists them.
+        prompts: what samples start from, while training and in the report.
+        cases: held-out cases a suite.
+    """
 
     suites: list[str] = []
     prompts: list[str] = []
@@ -158,7 +186,21 @@ class EvaluationSpec(Strict):
 
 
 class Recipe(Strict):
-    """Everything needed to make one model. `base` names the bundle that fine-tuning starts from."""
+    """Everything needed to make one model.
+
+    Attributes:
+        name: of the model's folder in the workshop: letters, digits, `.`, `_`, `-`.
+        description: one line for the model card.
+        seed: of weights, data order and samples.
+        base: name or path of the model that fine-tuning starts from.
+        data: where the data comes from.
+        codec: how it becomes tensors.
+        generator: the architecture.
+        objective: what is minimised.
+        training: the loop.
+        evaluation: what is looked at.
+        controls: defaults of the finished model's generations.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""

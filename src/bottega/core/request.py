@@ -17,7 +17,13 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Format(Strict):
-    """The shape an output must have: exactly one of a JSON schema, a regular expression or a Lark grammar."""
+    """The shape an output must have: exactly one of the three.
+
+    Attributes:
+        json_schema: a JSON schema.
+        regex: a regular expression the whole output matches.
+        grammar: a Lark grammar.
+    """
 
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
@@ -48,6 +54,8 @@ class Controls(Strict):
         n: outputs to return.
         best_of: outputs to make; the n with the highest mean log-probability are returned.
         format: JSON schema, regular expression or grammar the output must match.
+        guidance_scale, steps, negative_prompt, size, strength, seconds, voice, mood, conditions: for families of other
+            media; a text model refuses them.
     """
 
     temperature: float | None = Field(default=None, ge=0, le=10)
