@@ -9,6 +9,9 @@ from typing import Any
 from bottega.core.recipe import DataSpec
 from bottega.data.dataset import Dataset
 from bottega.data.pipeline import prepare
+from bottega.data.signals import language
+
+language("Load the language model once, so that forked processes have it.")
 
 WORDS = [a + b + c for a in ("ba", "di", "ko", "lu", "me", "ra", "so", "ti", "ve", "nu", "pla", "gri")
          for b in ("n", "r", "st", "l", "m", "ck") for c in ("a", "e", "in", "or", "us", "ing", "y")]

@@ -2,17 +2,19 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from data_helpers import everything, prepare_apart, prose
 
-from bottega.core.errors import CorruptError, InputError
+from bottega.core.errors import CorruptError, InputError, ResourceError
 from bottega.core.files import read_json
 from bottega.data import pipeline
 from bottega.data.dataset import Dataset
@@ -49,7 +51,7 @@ def write_rows(folder: Path, files: int, rows: int, words: int = 60) -> Path:
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_digest(tmp_path: Path) -> None:
     """Seventeen kills of the process that does all the work itself, three of one with two workers."""
-    source, evaluation = write_rows(tmp_path / "source", 12, 25), tmp_path / "eval.txt"
+    source, evaluation = write_rows(tmp_path / "source", 8, 25), tmp_path / "eval.txt"
     evaluation.write_text(prose(7, 40))
     started = time.monotonic()
     expected = prepare_apart(source, evaluation, tmp_path / "undisturbed")
@@ -155,14 +157,15 @@ def test_a_damaged_step_is_made_again_and_a_damaged_dataset_is_refused(tmp_path:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
-    """Four times the rows, and a four times longer text file, within 40 MB of the same peak."""
+    """Five times the rows, and a five times longer text file (18 MB more), within 60 MB of the same peak: holding the
+    texts with their words would take twice that."""
     program = ("import resource, sys; from pathlib import Path; from bottega.core.recipe import DataSpec; "
                "from bottega.data.pipeline import prepare; "
                "prepare(DataSpec(sources=[sys.argv[1]]), home=Path(sys.argv[2]), jobs=1); "
                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
     base = [prose(seed, 400) for seed in range(60)]
     peaks = []
-    for scale in (1, 4):
+    for scale in (1, 5):
         folder = tmp_path / f"source{scale}"
         folder.mkdir()
         draw = random.Random(1)
@@ -175,7 +178,7 @@ def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", program, folder, tmp_path / f"home{scale}"], text=True,
                               stdout=subprocess.PIPE, check=True)
         peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] < peaks[0] + 40, peaks
+    assert peaks[1] < peaks[0] + 60, peaks
 
 
 def test_counts_add_up_and_files_are_what_the_card_says(tmp_path: Path, make: Make) -> None:
@@ -253,3 +256,35 @@ def test_the_same_folder_elsewhere_gives_the_same_dataset(tmp_path: Path, make: 
     assert both.card["bottega"]["stages"]["dropped"] == {"exact-duplicate": 20}
     with pytest.raises(InputError, match="given twice"):
         make(one, one)
+
+
+def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(tmp_path: Path, make: Make) -> None:
+    """On a small file system of its own; needs the right to mount one."""
+    source = write_rows(tmp_path / "source", 4, 200)
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True,
+                             check=False) if shutil.which("mount") else None
+    if mounted is None or mounted.returncode:
+        pytest.skip("no right to mount a small file system here")
+    try:
+        with pytest.raises(ResourceError, match="disk is full"):
+            make(source, at=small / "home")
+        subprocess.run(["mount", "-o", "remount,size=20m", str(small)], check=True)
+        assert make(source, at=small / "home").digest == make(source).digest
+        assert not list((small / "home").rglob("*.tmp-*"))
+    finally:
+        subprocess.run(["umount", str(small)], check=False)
+
+
+def test_real_stories(real_data: Path, tmp_path: Path, make: Make) -> None:
+    """A folder of children's stories as it comes: nearly all is kept, copies are found, a few are held out."""
+    archive = real_data / "children_stories" / "pratham_books_en_md.zip"
+    if not archive.is_file():
+        pytest.skip("children_stories is not among the data sets")
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path / "stories")
+    card = make(tmp_path / "stories", languages=["en"]).card["bottega"]
+    assert card["stages"]["rows"] > 350
+    assert card["stages"]["kept"] > 0.97 * card["stages"]["rows"]
+    assert 0 < card["splits"]["validation"]["rows"] < 40

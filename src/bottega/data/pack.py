@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bottega.core.errors import CorruptError, InputError, suggest
-from bottega.core.files import atomic_dir, digest_json, read_json, verify_manifest, write_json
+from bottega.core.files import atomic_dir, digest_json, read_json, remove_unfinished, verify_manifest, write_json
 from bottega.core.progress import say, track
 from bottega.data.dataset import SPLITS, Dataset
 from bottega.data.record import Split
@@ -107,6 +107,7 @@ def pack(dataset: Dataset, encode: Callable[[list[str]], list[list[int]]], *, co
     key = digest_json({"format": _FORMAT, "dataset": dataset.digest, "codec": codec_digest,
                        "vocab_size": vocab_size, "bos": bos})
     path = home / "cache" / "tokens" / key[:16]
+    remove_unfinished(path.parent)
     if path.is_dir():
         try:
             return Shards.open(path)

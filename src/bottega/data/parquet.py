@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-GROUP_ROWS, GROUP_CHARACTERS = 1024, 4 << 20  # a row group ends at whichever comes first
+GROUP_ROWS, GROUP_CHARACTERS = 1024, 2 << 20  # a row group ends at whichever comes first
 
 
 def row_groups(path: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:

@@ -85,6 +85,7 @@ def prepare(spec: DataSpec, *, home: Path, seed: int = 0, jobs: int | None = Non
 
 def _prepare(spec: DataSpec, home: Path, seed: int, jobs: int, meter: CostMeter) -> Dataset:
     steps, skips = Steps(home), Skips()
+    steps.sweep()
     with Pool(home, jobs) as pool:
         pieces = plan(spec.sources, skips)
         forbidden = _forbidden(spec, steps, pool)
@@ -129,7 +130,6 @@ def _prepare(spec: DataSpec, home: Path, seed: int, jobs: int, meter: CostMeter)
         Lineage(kind="dataset", name=name, content=digest, step="prepare", seed=seed,
                 parameters=spec.model_dump(mode="json"), licences=_licences(spec, counts),
                 cost=meter.read()).save(folder)
-    steps.sweep()
     return Dataset.open(path)
 
 

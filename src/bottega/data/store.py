@@ -7,10 +7,7 @@ again. So `bottega data prepare` goes on after a kill at any moment.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -18,9 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.errors import BottegaError
-from bottega.core.files import TEMPORARY, digest_json, read_json, sha256_file, write_atomic, write_json
-
-_DAY = 86400  # seconds
+from bottega.core.files import (
+    TEMPORARY,
+    digest_json,
+    read_json,
+    remove_unfinished,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,10 @@ class Steps:
         return digest_json({"step": step, "inputs": inputs, "settings": settings, "code": room_digest()})
 
     def sweep(self) -> None:
-        """Delete what killed runs left under temporary names more than a day ago; younger ones may be in use."""
-        for path in (self.home / "data").rglob(f"*{TEMPORARY}*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _DAY:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Delete what killed runs left under temporary names, which may fill a disk."""
+        data = self.home / "data"
+        for folder in sorted({path.parent for path in data.rglob(f"*{TEMPORARY}*")}):
+            remove_unfinished(folder)
 
     def find(self, step: str, key: str) -> Done | None:
         """Return a finished step whose output still has the recorded size and SHA-256, else None."""
