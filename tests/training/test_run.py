@@ -88,6 +88,12 @@ def test_the_same_recipe_makes_the_same_weights(home: Path, small: Bundle):
     assert sha256_file(other.path / "model.safetensors") != sha256_file(small.path / "model.safetensors")
 
 
+def test_samples_on_the_way_change_no_weight(home: Path, small: Bundle, capsys: pytest.CaptureFixture[str]):
+    bundle = make(recipe("sampled", training={"sample_every": 0.25}, evaluation={"prompts": ["The list"]}), home=home)
+    assert capsys.readouterr().err.count("The list → ") == 3
+    assert sha256_file(bundle.path / "model.safetensors") == sha256_file(small.path / "model.safetensors")
+
+
 def test_a_changed_recipe_is_trained_again_unless_the_name_is_kept(home: Path, small: Bundle):
     with pytest.raises(InputError, match="exists already"):
         make(recipe(steps=5), home=home, replace=False)

@@ -199,7 +199,7 @@ def _sampler(recipe: Recipe, generator: TokenGenerator, codec: TextCodec) -> Cal
 
         prompt = prompts[count % len(prompts)]
         count += 1
-        engine: Engine = Engine(generator, codec, controls=recipe.controls, model_digest="", lineage={})
+        engine: Engine = Engine(generator, codec, controls=recipe.controls, model_digest="", lineage={}, answers=talk)
         short = {"max_tokens": 40, "seed": recipe.seed, "n": None, "best_of": None}
         controls = recipe.controls.model_copy(update=short)
         request = Request(messages=[Message(role="user", content=prompt)], controls=controls) if talk else \
