@@ -17,7 +17,7 @@ from bottega.families.base import Cache
 from bottega.families.blocks import rotary_tables
 from bottega.families.cache import KeyValueCache, check_room
 from bottega.families.transformer import Layer, Transformer
-from bottega.generation.linear import packer
+from bottega.generation.linear import Linear, packer
 
 _TILE = 64  # rows of the rotary tables made at a time grow by doubling from here
 
@@ -26,34 +26,39 @@ class _PackedLayer:
     """One layer's weights."""
 
     def __init__(self, layer: Layer, dtype: str) -> None:
-        pack, attention, mlp = packer(dtype), layer.self_attn, layer.mlp
+        attention, mlp = layer.self_attn, layer.mlp
+
+        def pack(weight: Tensor) -> Linear:
+            return packer(dtype)(weight.float())
+
         self.qkv = pack(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]))
         self.out = pack(attention.o_proj.weight)
         self.gate_up = pack(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]))
         self.down = pack(mlp.down_proj.weight)
-        self.norm_in = layer.input_layernorm.weight.detach().clone()
-        self.norm_mid = layer.post_attention_layernorm.weight.detach().clone()
+        self.norm_in = layer.input_layernorm.weight.float().clone()
+        self.norm_mid = layer.post_attention_layernorm.weight.float().clone()
         self.norm_heads: Tensor | None = None
         if attention.qk_norm:  # [heads + kv_heads, head_dim]
             self.norm_heads = torch.cat([attention.q_norm.weight.expand(attention.heads, -1),
-                                         attention.k_norm.weight.expand(attention.kv_heads, -1)]).detach().clone()
+                                         attention.k_norm.weight.expand(attention.kv_heads, -1)]).float()
 
 
 class FastTransformer:
     """A `Runner` of one transformer; keeps packed copies and no reference to the module.
 
     Args:
-        generator: fp32 weights on the CPU.
+        generator: on the CPU.
         dtype: `fp32`, `fp16` or `int8`, of all matrices but the input embedding.
     """
 
     @torch.inference_mode()
     def __init__(self, generator: Transformer, dtype: str) -> None:
         self.config, self.dtype = generator.config, dtype
-        self._embedding = generator.model.embed_tokens.weight.detach().float().clone()
+        self._embedding = generator.model.embed_tokens.weight.float().clone()
         self._head = packer(dtype)(generator.head_weight.float())
         self._layers = [_PackedLayer(layer, dtype) for layer in generator.model.layers if isinstance(layer, Layer)]
-        self._norm = generator.model.norm.weight.detach().clone()
+        self._norm = generator.model.norm.weight.float().clone()
+        self._eps = torch.tensor(self.config.norm_eps)
         self._cos, self._sin = torch.empty(0), torch.empty(0)
         self._tables(_TILE)
 
@@ -100,7 +105,7 @@ class FastTransformer:
         config, lengths = self.config, cache.lengths.tolist()
         check_room(lengths, sizes, cache.capacity)
         self._tables(cache.capacity)
-        heads, kv, dim, eps = config.heads, config.kv_heads, config.head_dim, config.norm_eps
+        heads, kv, dim, eps = config.heads, config.kv_heads, config.head_dim, self._eps
         if len(set(lengths)) == 1 and set(sizes) == {1}:
             place = slice(lengths[0], lengths[0] + 1)
             cos, sin = self._cos[place], self._sin[place]
@@ -109,23 +114,24 @@ class FastTransformer:
             cos, sin = self._cos[places], self._sin[places]
         x = F.embedding(tokens, self._embedding)
         for index, layer in enumerate(self._layers):
-            qkv = layer.qkv(_scaled(x, eps).mul_(layer.norm_in)).view(-1, heads + 2 * kv, dim)
+            qkv = layer.qkv(_normed(x, layer.norm_in, eps)).view(-1, heads + 2 * kv, dim)
             turned = qkv[:, :heads + kv]
             if layer.norm_heads is not None:
-                turned = _scaled(turned, eps).mul_(layer.norm_heads)
+                turned = _normed(turned, layer.norm_heads, eps)
             turned = torch.addcmul(turned * cos, turned.roll(dim // 2, -1), sin)
             mixed = _attention(turned[:, :heads], turned[:, heads:], qkv[:, heads + kv:], cache.keys[index],
                                cache.values[index], lengths, sizes)
             x = layer.out(mixed).add_(x)
-            gate, up = layer.gate_up(_scaled(x, eps).mul_(layer.norm_mid)).chunk(2, -1)
+            gate, up = layer.gate_up(_normed(x, layer.norm_mid, eps)).chunk(2, -1)
             x = layer.down(F.silu(gate).mul_(up)).add_(x)
         cache.lengths += torch.tensor(sizes)
-        return _scaled(x, eps).mul_(self._norm)
+        return _normed(x, self._norm, eps)
 
 
-def _scaled(x: Tensor, eps: float) -> Tensor:
-    """Return x / sqrt(mean(x²) + eps) over the last axis, a fresh tensor."""
-    return x * x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+def _normed(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
+    """Return x / sqrt(mean(x²) + eps) · weight over the last axis; half the time of `F.rms_norm`."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return (x * torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_()).mul_(weight)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, lengths: list[int],
