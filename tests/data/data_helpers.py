@@ -2,9 +2,12 @@
 
 import multiprocessing
 import random
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from bottega.core.recipe import DataSpec
 from bottega.data.dataset import Dataset
@@ -47,7 +50,10 @@ def prepare_apart(source: Path, evaluation: Path, home: Path, kill_after: float 
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["data_helpers", "pyarrow.parquet", "bottega.data.measure", "bottega.data.write",
-                                    "bottega.data.extract", "rensa", "py3langid.langid"])
+                                    "bottega.data.extract", "rensa"])
+    with pytest.MonkeyPatch.context() as patch:  # before Python 3.13 the server finds its preloads by this alone
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        forkserver.ensure_running()
     ours, theirs = context.Pipe()
     process = context.Process(target=_prepare, args=(theirs, source, evaluation, home))
     process.start()
