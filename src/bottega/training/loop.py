@@ -161,7 +161,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         if step == 0:
             metrics = look()
             log.add(0, tokens=0, seconds=round(seconds(), 3), validation=metrics or None)
-        last_save = time.perf_counter()
+        start = last_save = time.perf_counter()  # timing, compiling and the first look are not the budget's
         progress = clock.progress(step, tokens, seconds())
         while progress < 1 and not stopping:
             began = time.perf_counter()
@@ -195,7 +195,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
                     peak_share=round(display.share(pace), 4),
                     metrics=outcome.metrics or None, players=others, validation=figures or None)
             display.update(step=step, progress=min(progress, 1.0), loss=outcome.loss, rate=pace, seconds=seconds(),
-                           watt_hours=cost_before.energy_wh_high + meter.read().energy_wh_high)
+                           watt_hours=lambda: cost_before.energy_wh_high + meter.read().energy_wh_high)
             if sample and spec.sample_every and progress < 1 and _crossed(before, progress, spec.sample_every):
                 display.note(f"step {step}: " + _sample(sample, generator))
             due = spec.checkpoint_every and step % spec.checkpoint_every == 0
