@@ -186,16 +186,16 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--held-out", type=int, default=32768, help="held-out tokens a validation")
     parser.add_argument("--quick", action="store_true", help="tiny model, seconds, results only printed")
-    parser.add_argument("--data", type=Path,
-                        default=Path(os.environ.get("BOTTEGA_DATA", "../shared/data")) / "english_novels")
+    place = os.environ.get("BOTTEGA_DATA")
+    parser.add_argument("--data", type=Path, default=Path(place) / "english_novels" if place else None)
     parser.add_argument("--hf-python", type=Path, default=Path(sys.executable))
     parser.add_argument("--litgpt-python", type=Path, default=Path(".venv-litgpt/bin/python"))
     args = parser.parse_args()
     if args.quick:
         args.minutes, args.repeats, args.depth, args.vocab = 0.15, 1, 2, 1024
         args.held_out = 4096
-    if not args.data.exists():
-        parser.error(f"{args.data} is not there: set BOTTEGA_DATA, or give --data a folder or zip of .txt files")
+    if args.data is None or not args.data.exists():
+        parser.error(f"no novels at {args.data}: set BOTTEGA_DATA, or give --data a folder or zip of .txt files")
     texts = list(novels(args.data, 4 if args.quick else None))
     codec, arrays, baselines = prepare(texts, args.vocab)
     with tempfile.TemporaryDirectory() as place:
