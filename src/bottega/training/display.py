@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ class Display:
         return rate * self.flops / self.peak if self.peak else 0.0
 
     def update(self, *, step: int, progress: float, loss: float, rate: float, seconds: float,
-               watt_hours: float) -> None:
+               watt_hours: Callable[[], float]) -> None:
         """Show a finished step; redrawn a few times a second at most.
 
         Args:
@@ -85,7 +86,7 @@ class Display:
             loss: mean loss of the step.
             rate: tokens a second.
             seconds: time used.
-            watt_hours: energy used, upper bound.
+            watt_hours: returns the energy used, upper bound; asked only when something is drawn.
         """
         self._losses.append(loss)
         if len(self._losses) >= 4096:  # halve the history: the sparkline needs no more
@@ -98,13 +99,15 @@ class Display:
         left = seconds / progress - seconds if progress > 0 else 0.0
         peak = f"  {self.share(rate):.0%} of peak" if self.peak else ""
         line = (f"{self.title} {progress:4.0%}  step {step}  loss {sum(recent) / len(recent):.3f}  "
-                f"{rate:,.0f} tokens/s{peak}  {duration(left)} left  ≤{watt_hours:.2f} Wh")
+                f"{rate:,.0f} tokens/s{peak}")
+        rest = f"{duration(left)} left  ≤{watt_hours():.2f} Wh"
         if self._live is None:
-            say(line)
+            say(f"{line}  {rest}")
             return
         from rich.text import Text
 
-        self._live.update(Text(f"{line}\n{sparkline(self._losses)}"), refresh=True)
+        self._live.update(Text(f"{line}\n{sparkline(self._losses)}  {rest}", no_wrap=True, overflow="ellipsis"),
+                          refresh=True)
 
     def note(self, text: str) -> None:
         """Print a lasting line (a validation, a sample) above the panel."""

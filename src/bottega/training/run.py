@@ -189,8 +189,8 @@ def _objective(parts: _Parts, generator: TokenGenerator, chosen: Sizes, home: Pa
 
 def _sampler(recipe: Recipe, generator: TokenGenerator, codec: TextCodec) -> Callable[[], str]:
     """Return a function that writes a short text with the model as it is now."""
-    prompts = recipe.evaluation.prompts or ["The"]
-    talk = recipe.objective.kind in ("sft", "dpo")
+    talk = recipe.objective.kind in objectives.NEEDS_BASE
+    prompts = recipe.evaluation.prompts or ["How can you help me?" if talk else "The"]
     count = 0
 
     def sample() -> str:
