@@ -12,6 +12,7 @@ fp16 and int8 treat each row of a batch by itself, bit for bit; fp32 chooses ano
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -52,9 +53,9 @@ def pack_int8(weight: Tensor) -> Linear:
     turned = (weight / scale.unsqueeze(1)).round().to(torch.int8).contiguous().t()
 
     def product(x: Tensor) -> Tensor:
-        step = x.abs().amax(1, keepdim=True).mul_(1 / 127).clamp_min_(1e-12)
+        step = torch.linalg.vector_norm(x, math.inf, 1, keepdim=True).mul_(1 / 127).clamp_min_(1e-12)
         narrow = (x / step).round_().to(torch.int8)
-        return torch._int_mm(narrow, turned).float().mul_(step).mul_(scale)
+        return (torch._int_mm(narrow, turned) * scale).mul_(step)
 
     return product
 
