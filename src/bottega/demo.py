@@ -173,14 +173,6 @@ def _stage(made: _Made, home: Path) -> Stage:
                  tokens=training["tokens"], reused=made.reused)
 
 
-def _card(dataset: Dataset, sources: list[str]) -> DataCard:
-    about = dataset.card["bottega"]
-    reasons = {name: count for name, count in about.get("reasons", {}).items() if count}
-    return DataCard(name=", ".join(sources), kept=dataset.count("train") + dataset.count("validation"),
-                    dropped=reasons, splits={name: part["rows"] for name, part in about["splits"].items()},
-                    licences=sorted({licence.spdx for licence in dataset.lineage.licences}), digest=dataset.digest)
-
-
 def _report(chain: list[_Made], compared: dict[str, float], seconds: float, home: Path, folder: Path,
             seed: int) -> Path:
     final = chain[-1]
@@ -202,7 +194,7 @@ def _report(chain: list[_Made], compared: dict[str, float], seconds: float, home
                 "text that every Python installation holds. All figures are on held-out data.",
         headline={**headline, "energy": f"{cost.energy_wh_low:.1f}-{cost.energy_wh_high:.1f} Wh"},
         stages=[_stage(made, home) for made in chain],
-        data=[_card(made.dataset, made.recipe.data.sources) for made in chain],
+        data=[DataCard.of(made.dataset.card, ", ".join(made.recipe.data.sources)) for made in chain],
         baselines={"bits_per_byte": compared},
         glass=[Glass(prompt=prompt, steps=steps, model=final.recipe.name)],
         lineage=ancestry(final.bundle.path, home),

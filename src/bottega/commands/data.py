@@ -31,7 +31,7 @@ def _prepare(recipe: Path, overrides: list[str] | None) -> Dataset:
 def prepare(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
     """Prepare a recipe's data and print the card: counts by stage and reason, sources, licences.
 
-    Example: bottega data prepare recipes/text-lm.yaml data.sources=[my/folder]
+    Example: bottega data prepare recipes/text-lm.yaml data.sources=my/folder
     """
     start(as_json)
     dataset = _prepare(recipe, overrides)

@@ -36,7 +36,7 @@ def train(
 
       bottega train recipes/python-lm.yaml
 
-      bottega train recipes/text-lm.yaml data.sources=[my/folder] training.budget.minutes=20 depth=6
+      bottega train recipes/text-lm.yaml data.sources=my/folder training.budget.minutes=20 depth=6
 
     Ctrl-C saves a checkpoint; the same command with --resume goes on as if nothing had happened.
     """
