@@ -89,6 +89,22 @@ def test_a_row_is_the_same_bits_in_any_batch(generator: TokenGenerator, codec: T
         assert torch.equal(alone[1][0], together[1][row])
 
 
+@half
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_threads_and_equal_lengths_change_no_bit(codec: TextCodec, dtype: str) -> None:
+    """Rows of one length go through one call, several threads share the work; 33 keys once told them apart."""
+    runner = make_runner(model(codec, width=128), dtype)
+    prompts = [torch.randint(0, codec.vocab_size, (30,)).tolist() for _ in range(2)]
+    threads, seen = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            seen += [greedy(runner, prompts, 5)[1], torch.cat([greedy(runner, [prompt], 5)[1] for prompt in prompts])]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(logits, seen[0]) for logits in seen)
+
+
 @pytest.mark.parametrize("cell", ["gru", "mingru"])
 def test_recurrent_models_run_by_the_general_way(codec: TextCodec, cell: str) -> None:
     generator = model(codec, "recurrent", cell=cell)

@@ -55,8 +55,8 @@ class Engine:
         controls: defaults that came with the model.
         model_digest: digest of the bundle.
         lineage: where the model came from; goes into every result.
-        dtype: see `runner.make_runner`; `fp16` and `int8` make outputs independent of their batch bit for bit, with
-            `fp32` a batch may differ from a lone request where two candidates tie to the sixth digit.
+        dtype: see `runner.make_runner`; with `fp16` and `int8` outputs do not depend on their batch or on the number
+            of threads, bit for bit; with `fp32` they may where two candidates tie to the sixth digit.
         answers: whether the model was tuned to answer conversations.
 
     Raises:

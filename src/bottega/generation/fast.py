@@ -3,7 +3,7 @@
 Same mathematics as families/transformer.py (tests compare the two). What is different: query, key and value are one
 product, gate and up another; query and key heads are normalised and turned together; each row attends over exactly its
 own tokens, without masks or padding. With fp16 or int8 weights a row's logits are therefore the same bits whatever
-else is in the batch.
+else is in the batch and however many threads share the work.
 """
 
 from __future__ import annotations
@@ -151,11 +151,30 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, le
         end = old + new
         keys[:, :, old:end] = k.view(rows, new, *k.shape[1:]).transpose(1, 2)
         values[:, :, old:end] = v.view(rows, new, *v.shape[1:]).transpose(1, 2)
-        out = attend(q.view(rows, new, *q.shape[1:]), keys[:, :, :end], values[:, :, :end], None, causal=new > 1)
-        return out.flatten(0, 1)
+        if new == 1:
+            return _attend_once(q, keys[:, :, :end], values[:, :, :end])
+        return attend(q.unsqueeze(0), keys[:, :, :end], values[:, :, :end], None, causal=True)[0]
     parts, start = [], 0
     for row, (old, new) in enumerate(zip(lengths, sizes, strict=True)):
         part, one = slice(start, start + new), slice(row, row + 1)
         parts.append(_attention(q[part], k[part], v[part], keys[one], values[one], [old], [new]))
         start += new
     return torch.cat(parts)
+
+
+def _attend_once(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Return softmax(q kᵀ / sqrt(head_dim)) v for one new token a row.
+
+    Plain products, because `scaled_dot_product_attention` sums in another order for another batch or number of threads.
+
+    Args:
+        q: [B, heads, head_dim].
+        keys, values: [B, kv_heads, S, head_dim].
+
+    Returns:
+        [B, heads · head_dim].
+    """
+    rows, heads, dim = q.shape
+    grouped = q.reshape(rows * keys.shape[1], -1, dim)  # heads that share a key head become rows of one product
+    scores = torch.baddbmm(q.new_zeros(1), grouped, keys.flatten(0, 1).transpose(1, 2), beta=0, alpha=dim**-0.5)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(rows, heads * dim)

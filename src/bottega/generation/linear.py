@@ -7,7 +7,8 @@ With one row a product is a walk over the weights, so bytes are time (measured o
 - fp16: FBGEMM, half-precision weights (11 significant bits), fp32 activations and sums.
 - int8: one scale a weight row and one an activation row; the sums are integers, hence exact in any order.
 
-fp16 and int8 treat each row of a batch by itself, bit for bit; fp32 chooses another order of summation for batches.
+fp16 and int8 give a row the same bits in any batch and with any number of threads; fp32 sums in another order for
+each.
 """
 
 from __future__ import annotations
