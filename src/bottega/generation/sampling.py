@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -100,17 +101,22 @@ class History:
         self.counts[token] += 1
 
 
+@lru_cache(maxsize=64)
+def _dense_bias(bias: tuple[tuple[int, float], ...], vocab: int) -> Tensor:
+    """Return what to add to each logit, fp32 [V]."""
+    forced = any(value >= FORCE for _, value in bias)
+    added = torch.full((vocab,), -math.inf if forced else 0.0)
+    for token, value in bias:
+        if value <= FORBID:
+            added[token] = -math.inf
+        elif not forced or value >= FORCE:
+            added[token] = 0.0 if forced else value
+    return added
+
+
 def apply_bias(logits: Tensor, bias: tuple[tuple[int, float], ...]) -> Tensor:
     """Add to the logits [B, V] of single tokens; -100 forbids, 100 leaves nothing but the tokens that have it."""
-    forced = [token for token, value in bias if value >= FORCE]
-    if forced:
-        only = torch.full_like(logits, -math.inf)
-        only[:, forced] = logits[:, forced]
-        return only
-    logits = logits.clone()
-    for token, value in bias:
-        logits[:, token] += -math.inf if value <= FORBID else value
-    return logits
+    return logits + _dense_bias(bias, logits.shape[1])
 
 
 def apply_penalties(logits: Tensor, settings: Settings, histories: list[History]) -> Tensor:
