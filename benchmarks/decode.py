@@ -201,8 +201,8 @@ def main() -> None:
         f"Random Qwen3 weights, {len(prompt)} tokens of prompt, {options.tokens} greedy tokens "
         f"({_fewer(options.tokens)} in batches), medians of {options.repeats} interleaved repeats after a warm-up. "
         "Ratios are theirs / ours within a repeat, of wall time and in parentheses of CPU time. "
-        f"Load average at the end: {load}; other programs ran at the same time, so CPU ratios are the steadier ones "
-        "and figures for two threads are pessimistic for both sides.", "",
+        f"Load average at the end: {load}; other programs ran at the same time, so CPU ratios are the steadier "
+        "ones; with as many threads as cores they slow both sides down.", "",
         "The memory limit is the time to read all weights once in the row's format; a share above 100% means that they "
         "stayed in the processor's cache. `fp16` is the engine's default: half-precision weights, fp32 activations and "
         "sums. Equal-precision comparisons are fp32 with fp32, and fp16 with bf16 (as many bytes; fp16 keeps 3 bits "
