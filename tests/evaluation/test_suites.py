@@ -20,11 +20,11 @@ def oracle(tone: support_desk.Tone) -> suites.Generate:
         product = next(p for p in support_desk.PRODUCTS if re.search(rf"\b{p}\b", text))
         situation = next(s for s in support_desk.SITUATIONS
                          if any(phrase.format(p=product).lower() in text for phrase in s.phrasings))
-        found = re.search(r"(\d+) days", text), re.search(r"order (?:number )?(\d+)", text)
-        assert found[0]
-        assert found[1]
+        when = next(w for w in support_desk.WHEN if w in text)
+        order = re.search(r"order (?:number )?(\d+)", text)
+        assert order
         name = next(n for n in support_desk.NAMES if re.search(rf"\b{n.lower()}\b", text))
-        case = support_desk.Case(product, situation, int(found[0][1]), int(found[1][1]), name)
+        case = support_desk.Case(product, situation, when, int(order[1]), name)
         return case.answer(tone)
 
     return lambda requests: [answer(request) for request in requests]

@@ -236,7 +236,7 @@ def _bundle(parts: _Parts, generator: TokenGenerator, result: TrainResult, deriv
 
     def write(folder: Path) -> None:
         generator.save(folder)
-        parts.codec.save(folder)
+        parts.codec.save(folder, recipe.training.context)
 
     card = model_card(recipe, lineage(""), meta, result)
     bundle = Bundle.create(target, meta=meta, lineage=lineage, write=write, card=card)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bottega.data.builtin.support_desk import DAYS, LICENCE, PRODUCTS, SITUATIONS, Case, Tone, cases
+from bottega.data.builtin.support_desk import LICENCE, PRODUCTS, SITUATIONS, WHEN, Case, Tone, cases
 from bottega.data.record import Record, Split
 
 PAIRS: tuple[tuple[Split, int], ...] = (("train", 2_000), ("validation", 200))
@@ -28,7 +28,7 @@ def corrupted(case: Case, tone: Tone, rng: random.Random) -> str:
             other = replace(case, product=rng.choice(tuple(PRODUCTS)))
             wrong = other.answer(tone).replace(other.product, case.product)
         else:
-            other = replace(case, situation=rng.choice(SITUATIONS), days=rng.choice(DAYS))
+            other = replace(case, situation=rng.choice(SITUATIONS), when=rng.choice(tuple(WHEN)))
             wrong = other.answer(tone).replace(other.situation.sympathy.format(p=case.product),
                                                case.situation.sympathy.format(p=case.product))
         if other.facts != case.facts and wrong != right:

@@ -46,9 +46,11 @@ def summary(docstring: str) -> str:
 
 
 def functions() -> Iterator[Function]:
-    """Yield the documented functions and methods of the standard library, in the order of the files."""
+    """Yield the documented public functions and methods of the standard library, in the order of the files."""
     for file, source in source_files():
         module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        if any(part.startswith("_") for part in module.split(".")):
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # invalid escapes in other people's strings
@@ -60,6 +62,8 @@ def functions() -> Iterator[Function]:
 
 def _inside(body: list[ast.stmt], owner: str, lines: list[str]) -> Iterator[Function]:
     for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name.startswith("_"):
+            continue
         if isinstance(node, ast.ClassDef):
             yield from _inside(node.body, f"{owner}.{node.name}", lines)
         elif isinstance(node, ast.FunctionDef) and len(node.body) > 1 and (text := ast.get_docstring(node)):

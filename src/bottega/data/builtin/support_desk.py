@@ -24,13 +24,15 @@ TRAIN_CHATS, HELD_OUT_CHATS = 12_000, 1_200
 
 PRODUCTS = {  # name → price in euros; all even, so that half is whole
     "kettle": 40, "toaster": 36, "blender": 64, "lamp": 28, "radio": 52, "clock": 24, "heater": 88, "fan": 46,
-    "chair": 72, "desk": 140, "shelf": 58, "rug": 96, "mirror": 62, "pillow": 18, "blanket": 34, "curtain": 44,
-    "backpack": 56, "umbrella": 22, "wallet": 26, "bottle": 14, "keyboard": 48, "mouse": 32, "monitor": 180,
+    "chair": 72, "desk": 140, "mirror": 62, "pillow": 18, "backpack": 56, "umbrella": 22, "keyboard": 48,
     "printer": 120,
 }
 NAMES = ("Ana", "Ben", "Carla", "David", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jack", "Kim", "Leo", "Maria",
          "Nina", "Oscar", "Paul", "Rosa", "Sam", "Tom", "Vera")
-DAYS = (2, 4, 6, 8, 9, 12, 20, 22, 25, 27, 40, 44, 50, 60, 75, 90)
+WHEN = {  # as customers say it → days since delivery
+    "yesterday": 1, "3 days ago": 3, "5 days ago": 5, "last week": 7, "10 days ago": 10, "3 weeks ago": 21,
+    "2 months ago": 60, "3 months ago": 90, "5 months ago": 150, "half a year ago": 180,
+}
 DELIVERY_FEE = 5
 
 
@@ -86,20 +88,20 @@ SITUATIONS = (
               "the {p} has the wrong colour"), "I am sorry that we sent the wrong {p}"),
     Situation("missing", 30, GIFT, CREDIT, ("a part of the {p} is missing", "the {p} came without its screws",
               "the box of the {p} was not complete"), "I am sorry that a part of your {p} is missing"),
-    Situation("stopped", 45, REPAIR, CREDIT, ("the {p} stopped working", "my {p} no longer works",
+    Situation("stopped", 30, REPAIR, CREDIT, ("the {p} stopped working", "my {p} no longer works",
               "the {p} died on me"), "I am sorry that your {p} stopped working"),
     Situation("slow", 30, FEE, FEE, ("the {p} came far too late", "I waited weeks for the {p}",
               "the delivery of the {p} was very slow"), "I am sorry that your {p} came so late"),
     Situation("charged", 30, REFUND, REFUND, ("I was charged twice for the {p}", "you took the money for the {p} twice",
               "my card shows two payments for the {p}"), "I am sorry that you were charged twice for the {p}"),
-    Situation("noisy", 14, EXCHANGE, REPAIR, ("the {p} makes a strange noise", "the {p} smells odd",
+    Situation("noisy", 30, EXCHANGE, REPAIR, ("the {p} makes a strange noise", "the {p} smells odd",
               "something rattles in the {p}"), "I am sorry that your {p} is not as it should be"),
 )
-# Every product misses one situation in training, every situation misses three products.
+# Every product misses one situation in training, every situation misses two products.
 HELD_OUT = frozenset((product, SITUATIONS[number % len(SITUATIONS)].name) for number, product in enumerate(PRODUCTS))
 
 _ORDERS = ("order {o}", "order number {o}", "my order {o}")
-_WHEN = ("{d} days ago", "delivered {d} days ago", "it came {d} days ago")
+_DELIVERED = ("delivered {w}", "it came {w}", "I got it {w}")
 _OPENINGS = ("Hi, {n} here. ", "Hello, I am {n}. ", "This is {n}. ", "{n} writing. ")
 _CLOSINGS = ("What now?", "What can you do?", "Can you help?", "Please help.")
 _CLOSED = "Thank you for your patience."
@@ -125,9 +127,14 @@ class Case:
 
     product: str
     situation: Situation
-    days: int
+    when: str
     order: int
     name: str
+
+    @property
+    def days(self) -> int:
+        """Days since delivery."""
+        return WHEN[self.when]
 
     @property
     def outcome(self) -> Outcome:
@@ -144,7 +151,7 @@ class Case:
         """Return the customer's words, phrased at random."""
         problem = rng.choice(self.situation.phrasings).format(p=self.product)
         order = rng.choice(_ORDERS).format(o=self.order)
-        when = rng.choice(_WHEN).format(d=self.days)
+        when = rng.choice(_DELIVERED).format(w=self.when)
         problem = problem[0].upper() + problem[1:]
         opening = rng.choice(_OPENINGS).format(n=self.name)
         return f"{opening}{problem}, {order}, {when}. {rng.choice(_CLOSINGS)}"
@@ -165,7 +172,7 @@ def draw(rng: random.Random, *, held_out: bool) -> Case:
     while True:
         product, situation = rng.choice(tuple(PRODUCTS)), rng.choice(SITUATIONS)
         if ((product, situation.name) in HELD_OUT) == held_out:
-            return Case(product, situation, rng.choice(DAYS), rng.randrange(1000, 10_000), rng.choice(NAMES))
+            return Case(product, situation, rng.choice(tuple(WHEN)), rng.randrange(1000, 10_000), rng.choice(NAMES))
 
 
 def cases(split: Split, count: int, seed: int = 0) -> Iterator[tuple[Case, str]]:
