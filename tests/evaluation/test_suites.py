@@ -45,6 +45,18 @@ def test_wrong_answers_get_none(answer: str) -> None:
     assert {figure["value"] for figure in figures.values()} == {0.0}
 
 
+@pytest.mark.parametrize("words", ["Refund 140 euros. Send it back.", "Exchange 0 euros. Send it back.", "",
+                                   "Exchange 0 euros. Courier comes. Refund 40 euros. Send it back."])
+def test_right_tickets_under_wrong_words_are_not_right(words: str) -> None:
+    """The customer reads the words: a right ticket below them makes no answer right."""
+    tickets = iter([case.answer("curt").split("\n")[1] for case, _ in support_desk.cases("validation", 40, 1000)])
+    zero = [case.facts.policy == "exchange" for case, _ in support_desk.cases("validation", 40, 1000)]
+    figures = suites.run("support-desk", lambda requests: [f"{words}\n{next(tickets)}" for _ in requests], cases=40)
+    assert figures["valid ticket"]["value"] == 1
+    assert any(zero)
+    assert figures["all right"]["value"] == 0
+
+
 def test_real_bodies_parse_and_real_summaries_match() -> None:
     by_head = {python_docs_qa.WRITE.format(head=f.head): f.body for f in python_docs_qa.functions()}
 

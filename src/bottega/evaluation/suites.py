@@ -7,6 +7,7 @@ the validation split: no model trained on the built-in sets has seen them.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -58,13 +59,16 @@ def _ask(generate: Generate, questions: list[str], controls: Controls, seed: int
 
 
 def _right(answer: str, case: support_desk.Case) -> dict[str, bool]:
-    """Check an answer against what the rules demand."""
-    ticket, facts = support_desk.read_ticket(answer), case.facts
+    """Check an answer, ticket and words apart, against what the rules demand."""
+    ticket, facts, outcome = support_desk.read_ticket(answer), case.facts, case.outcome
+    words = support_desk.text_of(answer)
+    decision = outcome.decision.format(amount=facts.amount) in words and outcome.instruction in words
     found = {"policy": ticket is not None and ticket.policy == facts.policy,
              "amount": ticket is not None and ticket.amount == facts.amount,
              "next step": ticket is not None and ticket.next == facts.next,
              "valid ticket": ticket is not None and ticket == facts,
-             "amount in words": f"{facts.amount} euros" in support_desk.text_of(answer)}
+             "policy in words": decision or outcome.curt.format(amount=facts.amount) in words,
+             "amount in words": re.findall(r"(\d+) euros", words) == [str(facts.amount)]}  # 140 euros is not 0 euros
     return {**found, "all right": all(found.values())}
 
 
