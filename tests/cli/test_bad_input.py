@@ -96,7 +96,8 @@ def test_prompt_longer_than_the_context(run: Run) -> None:
 
 
 def test_temperature_below_zero(run: Run) -> None:
-    refused(run("generate", "The cat", "--temperature", "-1"), 2, "temperature", "-1", "greater than or equal to 0")
+    done = run("generate", "The cat", "--model", "tiny", "--temperature", "-1")
+    refused(done, 2, "temperature", "-1", "greater than or equal to 0")
 
 
 def test_control_of_another_medium(run: Run, studio: tuple[Path, Path]) -> None:
@@ -131,7 +132,8 @@ def test_flipped_bit_in_a_model(studio: tuple[Path, Path], tmp_path: Path) -> No
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(bytes(content))
-    refused(bottega("generate", "The cat", home=home, cwd=studio[0]), 4, "model.safetensors")
+    done = bottega("generate", "The cat", "--model", "tiny", home=home, cwd=studio[0])
+    refused(done, 4, "model.safetensors")
 
 
 def test_errors_for_scripts_are_json(run: Run) -> None:

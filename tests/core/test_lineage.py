@@ -7,7 +7,7 @@ import pytest
 import bottega
 from bottega.core.energy import Cost, CostMeter
 from bottega.core.errors import CorruptError, InputError
-from bottega.core.lineage import LINEAGE, Licence, Lineage, Parent, code_digest, environment, merge_licences
+from bottega.core.lineage import LINEAGE, Licence, Lineage, Parent, ancestry, code_digest, environment, merge_licences
 
 
 def _lineage(**changes: object) -> Lineage:
@@ -43,6 +43,18 @@ def test_merge_keeps_unknown_and_drops_repeats() -> None:
     psf, unknown = Licence(spdx="PSF-2.0"), Licence()
     assert merge_licences([unknown, psf, psf, unknown]) == merge_licences([psf, unknown])
     assert {licence.spdx for licence in merge_licences([psf, unknown])} == {"PSF-2.0", "unknown"}
+
+
+def test_ancestry_follows_parents_and_leaves_out_the_lost(tmp_path: Path) -> None:
+    data = _lineage(kind="dataset", name="d")
+    base = _lineage(name="base", parents=[Parent(kind="dataset", name="d", digest=data.digest)])
+    lost = Parent(kind="dataset", name="lost", digest="9" * 64)
+    tuned = _lineage(name="tuned", parents=[lost, Parent(kind="model", name="base", digest=base.digest),
+                                            Parent(kind="dataset", name="d", digest=data.digest)])
+    for place, lineage in (("data/d", data), ("models/base", base), ("models/tuned", tuned)):
+        (tmp_path / place).mkdir(parents=True)
+        lineage.save(tmp_path / place)
+    assert [record.name for record in ancestry(tmp_path / "models/tuned", tmp_path)] == ["tuned", "base", "d"]
 
 
 def test_environment_names_code_and_parts() -> None:

@@ -89,6 +89,10 @@ def test_docs_questions_are_split_by_function() -> None:
         assert record.licence == "PSF-2.0"
     assert tasks == {"what", "describe", "write"}
     assert all(len(found) == 1 for found in splits.values())
+    sides: dict[str, set[str]] = {}
+    for function in python_docs_qa.functions():
+        sides.setdefault(function.summary, set()).add(str(function.split))
+    assert all(len(found) == 1 for found in sides.values())
     share = sum(found == {"validation"} for found in splits.values()) / len(splits)
     assert share == pytest.approx(python_docs_qa.HELD_OUT_SHARE, abs=0.02)
 

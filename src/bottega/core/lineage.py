@@ -19,7 +19,7 @@ from pydantic import Field
 import bottega
 from bottega.core.energy import Cost
 from bottega.core.errors import CorruptError
-from bottega.core.files import MANIFEST, digest_json, read_json, write_json
+from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.validate import Strict, validate
 
 LINEAGE = "lineage.json"
@@ -34,7 +34,7 @@ class Licence(Strict):
 
 
 class Parent(Strict):
-    """An edge: the artefact this one was made from."""
+    """An edge: the artefact this one was made from; `digest` is that of its own lineage document."""
 
     kind: str
     name: str
@@ -83,9 +83,7 @@ def ancestry(folder: Path, home: Path) -> list[Lineage]:
     """
     known: dict[str, Path] = {}
     for file in sorted([*home.glob(f"models/*/{LINEAGE}"), *home.glob(f"data/*/{LINEAGE}")]):
-        known[Lineage.load(file.parent).content] = file.parent
-        if (file.parent / MANIFEST).is_file():
-            known[str(read_json(file.parent / MANIFEST).get("digest"))] = file.parent
+        known[Lineage.load(file.parent).digest] = file.parent
     chain: list[Lineage] = []
     waiting, seen = [folder.resolve()], set()
     while waiting:

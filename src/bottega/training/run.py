@@ -91,6 +91,8 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         families.family_class(recipe.generator.family).Config.derive(
             recipe.generator.depth, recipe.codec.vocab_size, recipe.training.context, recipe.generator.overrides)
     base = Bundle.open(find_bundle(recipe.base, home / "models")) if recipe.base else None
+    family = str(base.meta["family"]) if base else recipe.generator.family
+    recipe.controls.require(families.family_class(family).understands, family)
     if base is not None and base.path.resolve() == target.resolve():
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
     dataset = prepare(recipe.data, home=home, seed=recipe.seed)

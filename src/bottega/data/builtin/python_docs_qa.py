@@ -2,7 +2,7 @@
 
 For each documented public function: what does it do (answer: the summary of its docstring), write its docstring from
 its code, write its code from signature and docstring (short functions only). All questions on a function are in one
-split, chosen by a hash of its name.
+split, chosen by a hash of its summary.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Function:
 
     @property
     def split(self) -> Split:
-        """Held out or not, by a hash of the name."""
-        number = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "big")
+        """Held out or not, by a hash of the summary: functions documented alike are on one side."""
+        number = int.from_bytes(hashlib.sha256(self.summary.encode()).digest()[:4], "big")
         return "validation" if number < HELD_OUT_SHARE * 2**32 else "train"
 
 
