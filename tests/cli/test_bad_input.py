@@ -46,8 +46,9 @@ def test_binary_junk_is_reported_and_skipped(run: Run, studio: tuple[Path, Path]
     (junk / "a.txt").write_bytes(os.urandom(50_000))
     (junk / "b.pdf").write_bytes(b"%PDF-1.7 not really" + os.urandom(1000))
     refused(run("data", "prepare", "tiny.yaml", "data.sources=[junk]"), 3, "junk")
-    (junk / "good.txt").write_text("A good line of plain words that anyone can read.\n" * 20)
-    (junk / "good2.txt").write_text("Another good file, with other plain words that anyone can read too.\n" * 20)
+    for name in ("good", "better"):
+        lines = [f"The {name} file, line {n}: plain words that anyone can read, {n * n} of them." for n in range(40)]
+        (junk / f"{name}.txt").write_text("\n".join(lines))
     done = run("data", "prepare", "tiny.yaml", "data.sources=[junk]", "--json")
     assert done.returncode == 0, done.stderr
 
@@ -69,7 +70,7 @@ def test_one_gigabyte_in_a_single_line(run: Run, studio: tuple[Path, Path]) -> N
                   "'data.sources=[huge]']; main()")
         done = subprocess.run([sys.executable, "-c", script], cwd=studio[0], text=True, capture_output=True,
                               timeout=240, check=False, env={**os.environ, "BOTTEGA_HOME": str(studio[1])})
-        refused(done, 3, "one-line.txt")
+        refused(done, 3, "too-long", "huge")
     finally:
         (folder / "one-line.txt").unlink()
 

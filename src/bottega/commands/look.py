@@ -58,16 +58,15 @@ def lineage(
     if as_json:
         emit([record.model_dump(mode="json") for record in chain])
         return
-    for depth, record in enumerate(chain):
-        indent = "  " * depth
-        typer.secho(f"{indent}{record.kind} {record.name}", bold=True)
+    for record in chain:
+        typer.secho(f"{record.kind} {record.name}", bold=True)
         licences = ", ".join(sorted({licence.spdx for licence in record.licences})) or "none stated"
-        cost = record.cost
-        typer.echo(f"{indent}  step {record.step} · seed {record.seed} · made {record.made}")
-        typer.echo(f"{indent}  licences {licences}")
-        typer.echo(f"{indent}  {cost.seconds:.0f} s · {cost.energy_wh_low:.2f}-{cost.energy_wh_high:.2f} Wh "
-                   f"({cost.method})")
-        typer.echo(f"{indent}  content {record.content[:16]} · code {record.environment.get('code', '')[:16]}")
+        cost, parents = record.cost, ", ".join(f"{parent.kind} {parent.name}" for parent in record.parents)
+        if parents:
+            typer.echo(f"  from {parents}")
+        typer.echo(f"  step {record.step} · seed {record.seed} · made {record.made} · licences {licences}")
+        typer.echo(f"  {cost.seconds:.0f} s · {cost.energy_wh_low:.2f}-{cost.energy_wh_high:.2f} Wh ({cost.method})")
+        typer.echo(f"  content {record.content[:16]} · code {record.environment.get('code', '')[:16]}")
 
 
 def evaluate(

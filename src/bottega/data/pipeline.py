@@ -282,7 +282,7 @@ def _nothing(spec: DataSpec, skips: Skips, dropped: dict[str, int], rows: int) -
         fix = ("give data that is not in the decontaminate sources" if most == "contaminated" else
                "check data.languages" if most == "language" else
                f"change or switch off the rule: data.rules.{most}=null")
-        return DataError(f"all {rows} rows were dropped: {reasons}", where="data.rules", fix=fix)
+        return DataError(f"all {rows} rows were dropped: {reasons}", where=", ".join(spec.sources), fix=fix)
     if skips.counts:
         reason = max(skips.counts, key=lambda name: (skips.counts[name], name))
         return DataError(f"nothing could be read: {', '.join(f'{name} {n}' for name, n in skips.counts.items())}; "
