@@ -6,7 +6,6 @@ Nothing heavy is imported here: each verb imports what it needs when it runs.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from types import FrameType
@@ -48,7 +47,7 @@ app.add_typer(data.app, name="data")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("stopped by you", fix="run the same command again: finished parts are reused")
+    raise Interrupted("stopped by you", fix="run the same command again, a training with --resume: finished parts are reused")
 
 
 def main() -> None:
@@ -63,6 +62,3 @@ def main() -> None:
         else:
             print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:  # the reader went away (`| head`): not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None

@@ -19,6 +19,7 @@ import torch
 
 from bottega.core.bundle import Bundle
 from bottega.core.energy import Cost
+from bottega.core.errors import RecipeError
 from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.home import recipe_path
 from bottega.core.lineage import ancestry, code_digest
@@ -68,6 +69,7 @@ def run(*, home: Path, folder: Path, seed: int = 0, fresh: bool = False) -> dict
         JSON-ready results: seconds, baselines, and for each model its metrics and suites.
     """
     start = time.perf_counter()
+    write_json(folder / "results.json", {})  # a folder that cannot be written is found out now, not at the end
     if fresh:
         for name in CHAIN:
             shutil.rmtree(home / "models" / name, ignore_errors=True)
@@ -78,7 +80,7 @@ def run(*, home: Path, folder: Path, seed: int = 0, fresh: bool = False) -> dict
     for number, recipe in enumerate(recipes, 1):
         say(f"\n── {number} of {len(recipes)}: {recipe.name} · {_ABOUT[recipe.name]}")
         began = time.time()
-        bundle = make(recipe, home=home)
+        bundle = _make(recipe, home)
         reused = (bundle.path / "bottega.json").stat().st_mtime < began
         dataset = prepare(recipe.data, home=home, seed=recipe.seed)
         with timed(f"measuring {recipe.name} on held-out cases"):
@@ -99,6 +101,16 @@ def run(*, home: Path, folder: Path, seed: int = 0, fresh: bool = False) -> dict
     write_json(folder / "results.json", results)
     _what_next(chain, compared, seconds, report)
     return results
+
+
+def _make(recipe: Recipe, home: Path) -> Bundle:
+    """Make one link, going on where a stopped demo was."""
+    if (home / "runs" / recipe.name / "checkpoints").is_dir():
+        try:
+            return make(recipe, home=home, resume=True)
+        except RecipeError:
+            say("what is there is of another recipe: training from the start")
+    return make(recipe, home=home)
 
 
 def _measure(bundle: Bundle, names: list[str], cases: int, prompts: list[str], seed: int,

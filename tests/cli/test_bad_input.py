@@ -141,3 +141,29 @@ def test_errors_for_scripts_are_json(run: Run) -> None:
     done = run("generate", "The cat", "--model", "tinny", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["type"] == "InputError"
+
+
+def test_recipe_in_a_wrong_folder_is_not_replaced_by_a_shipped_one(run: Run) -> None:
+    refused(run("train", "no/such/python-lm.yaml"), 2, "no/such/python-lm.yaml")
+
+
+def test_not_utf8_on_standard_input(studio: tuple[Path, Path]) -> None:
+    done = subprocess.run([sys.executable, "-m", "bottega", "generate", "-", "--model", "tiny"], input=b"\xff\xfe",
+                          cwd=studio[0], env={**os.environ, "BOTTEGA_HOME": str(studio[1])}, capture_output=True,
+                          timeout=120, check=False)
+    assert done.returncode == 2
+    assert b"not valid UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"request":{},"result":{},"model":"x"}', "{"])
+def test_reproduce_of_something_else(run: Run, tmp_path: Path, content: str) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(content)
+    done = run("reproduce", str(kept))
+    assert done.returncode in (2, 4)
+    assert "Traceback" not in done.stderr
+    refused(run("reproduce", str(tmp_path)), 2, "cannot be read")
+
+
+def test_results_into_a_folder(run: Run) -> None:
+    refused(run("generate", "Line", "--model", "tiny", "--max-tokens", "2", "--save", "."), 2, "file name")

@@ -100,3 +100,16 @@ def test_ctrl_c_saves_and_resume_goes_on(studio: tuple[Path, Path], tmp_path: Pa
     assert process.returncode == 130, errors
     assert "--resume" in errors
     assert list(runs.rglob("step-*"))
+
+
+def test_new_controls_are_taken_without_training_again(run: Run, studio: tuple[Path, Path]) -> None:
+    weights = studio[1] / "models" / "tiny" / "model.safetensors"
+    before = weights.read_bytes()
+    done = run("train", "tiny.yaml", "controls.temperature=0.5", "controls.n=2")
+    assert done.returncode == 0, done.stderr
+    assert "its weights are kept" in done.stderr
+    assert weights.read_bytes() == before
+    shown = run("generate", "The cat", "--model", "tiny", "--max-tokens", "3").stdout
+    assert shown.count("mean log-probability") == 2  # two outputs, one after the other
+    assert run("train", "tiny.yaml").returncode == 0
+    assert json.loads(run("models", "--json").stdout)[0]["sound"] is True

@@ -182,3 +182,11 @@ def test_an_estimate_needs_no_data(tmp_path: Path):
         assert word in guess.table()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "workshop"] or \
         [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_base_with_a_shorter_context_is_refused(home: Path, small: Bundle):
+    longer = Recipe.model_validate({"name": "longer", "base": small.name, "objective": {"kind": "sft"},
+                                    "data": {"sources": ["support-desk"], "near_duplicates": 0},
+                                    "training": {"budget": {"steps": 1}, "context": 4096}})
+    with pytest.raises(RecipeError, match="longer than the base's"):
+        make(longer, home=home)

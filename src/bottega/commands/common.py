@@ -36,18 +36,18 @@ def model_path(name: str | None) -> Path:
     Raises:
         InputError: there is no such model, or none at all.
     """
-    from bottega.core.bundle import META, find_bundle
+    from bottega.core.bundle import bundles, find_bundle
     from bottega.core.errors import InputError
     from bottega.core.home import workshop
 
     models = workshop() / "models"
     if name is not None:
         return find_bundle(name, models)
-    found = [path for path in models.iterdir() if (path / META).is_file()] if models.is_dir() else []
+    found = bundles(models)
     if not found:
         raise InputError("there is no model in this workshop yet", where=str(models.resolve()),
                          fix="run 'bottega demo' or 'bottega train RECIPE', or name one with --model")
-    return max(found, key=lambda path: (path / META).stat().st_mtime)
+    return found[0]
 
 
 def open_engine(name: str | None) -> Engine:

@@ -45,7 +45,7 @@ class Conversation:
         if not engine.answers:
             raise InputError("this model continues text, it was not tuned to answer",
                              fix="use 'bottega generate', or fine-tune it with an sft recipe")
-        self.engine, self.controls, self.system = engine, controls, system
+        self.engine, self.controls, self.system = engine, controls, system  # one answer a turn, see _request
         self.turns: list[Message] = []
 
     def run(self) -> None:
@@ -60,6 +60,9 @@ class Conversation:
                 line = input("› " if interactive else "").strip()
             except EOFError:
                 break
+            except UnicodeDecodeError:
+                typer.secho("that line is not valid UTF-8 text", fg="red", err=True)
+                continue
             if line == "/quit":
                 break
             if not line:
@@ -132,7 +135,8 @@ class Conversation:
 
     def _request(self, alternatives: int = 0, turns: list[Message] | None = None) -> Request:
         messages = self._messages() if turns is None else turns
-        return Request(messages=messages, controls=self.controls, alternatives=alternatives)
+        return Request(messages=messages, controls=self.controls.model_copy(update={"n": 1}),
+                       alternatives=alternatives)
 
     def _drop_answer(self) -> None:
         if self.turns and self.turns[-1].role == "assistant":
@@ -148,7 +152,11 @@ class Conversation:
         name, sign, value = rest.partition("=")
         if not sign:
             raise InputError(f"'{rest}' is not NAME=VALUE", fix="/set temperature=0.3")
-        changed: dict[str, Any] = {**self.controls.model_dump(exclude_none=True), name.strip(): yaml.safe_load(value)}
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"'{value}' cannot be read as a value", fix="/set stop=['.']") from None
+        changed: dict[str, Any] = {**self.controls.model_dump(exclude_none=True), name.strip(): read}
         self.controls = Controls.parse(changed, where="/set")
 
     def _explain(self) -> None:

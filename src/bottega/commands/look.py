@@ -11,15 +11,13 @@ from bottega.commands.common import Json, ModelName, emit, model_path, open_engi
 
 def models(as_json: Json = False) -> None:
     """List the models of this workshop, newest first, and whether each still matches its manifest."""
-    from bottega.core.bundle import META, Bundle
+    from bottega.core.bundle import Bundle, bundles
     from bottega.core.errors import BottegaError
     from bottega.core.home import workshop
 
     start(as_json)
-    folder = workshop() / "models"
-    paths = [path for path in folder.iterdir() if (path / META).is_file()] if folder.is_dir() else []
     rows: list[dict[str, Any]] = []
-    for path in sorted(paths, key=lambda p: (p / META).stat().st_mtime, reverse=True):
+    for path in bundles(workshop() / "models"):
         try:
             bundle = Bundle.open(path)
             meta = bundle.meta

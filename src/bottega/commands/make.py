@@ -21,7 +21,8 @@ def load_recipe(path: Path, overrides: list[str] | None) -> Recipe:
     from bottega.core.home import recipe_path
     from bottega.core.recipe import Recipe
 
-    return Recipe.load(path if path.exists() else recipe_path(path), overrides)
+    shipped = not path.exists() and path.parent in (Path(), Path("recipes"))
+    return Recipe.load(recipe_path(path) if shipped else path, overrides)
 
 
 def train(
@@ -59,7 +60,7 @@ def train(
 def estimate(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say what a recipe would take before anything runs: parameters, FLOPs, memory, minutes, kWh.
 
-    Example: bottega estimate recipes/text-lm.yaml depth=12 training.budget.tokens=1e9
+    Example: bottega estimate recipes/text-lm.yaml depth=12 training.budget.tokens=1000000000
     """
     from bottega.core.home import workshop
     from bottega.training.estimate import estimate as estimate_recipe
@@ -75,7 +76,7 @@ def estimate(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = Fa
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of data order, weights and samples.")] = 0,
     folder: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make everything again, reuse nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again; prepared data is reused.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a language model on this machine in some minutes: prepare, pretrain, instruct, align, look inside.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Prompt = Annotated[str, typer.Argument(help="What to continue or to answer; '-' reads standard input.")]
 System = Annotated[str | None, typer.Option("--system", help="Instruction that goes before the conversation.")]
-Suffix = Annotated[str | None, typer.Option("--suffix", help="Text that must follow: fill the gap between.")]
+Suffix = Annotated[str | None, typer.Option("--suffix", help="Text that must follow (models with objective.fim).")]
 Raw = Annotated[bool, typer.Option("--raw", help="Continue the text even with a model tuned to answer.")]
 
 
@@ -44,7 +44,8 @@ def generate(
     start(as_json)
     engine = open_engine(model)
     request = _request(engine.answers, prompt, system, suffix, raw, controls)
-    if as_json or save or (controls.n or 1) > 1 or (controls.best_of or 1) > 1:
+    wanted = controls.over(engine.controls)
+    if as_json or save or (wanted.n or 1) > 1 or (wanted.best_of or 1) > 1:
         result = engine.generate(request)
         record = _record(request, result)
         if save:
@@ -110,15 +111,19 @@ def reproduce(
 
     start(as_json)
     record = read_json(file)
-    if not isinstance(record, dict) or not {"request", "result", "model"} <= record.keys():
-        raise InputError(f"{file} is not a kept result", fix="make one with 'bottega generate … --save FILE'")
-    engine = open_engine(model or record["model"]["path"])
-    if engine.model_digest != record["model"]["digest"]:
+    try:
+        place, digest = record["model"]["path"], record["model"]["digest"]
+        before = [output["text"] for output in record["result"]["outputs"]]
+        wish = record["request"]
+    except (TypeError, KeyError):
+        raise InputError(f"{file} is not a kept result", fix="make one with 'bottega generate … --save FILE'") from None
+    engine = open_engine(model or place)
+    if engine.model_digest != digest:
         raise InputError(f"the model is not the one that made {file}: digest {engine.model_digest[:12]} instead of "
-                         f"{record['model']['digest'][:12]}", fix="name the right one with --model")
-    again = engine.generate(validate(Request, record["request"], where=str(file), error=InputError))
+                         f"{digest[:12]}", fix="name the right one with --model")
+    again = engine.generate(validate(Request, wish, where=str(file), error=InputError))
     texts = [output.text for output in again.outputs]
-    same = texts == [output["text"] for output in record["result"]["outputs"]]
+    same = texts == before
     if as_json:
         emit({"same": same, "texts": texts})
     else:
@@ -142,11 +147,11 @@ def _request(answers: bool, prompt: str, system: str | None, suffix: str | None,
     from bottega.core.errors import InputError
     from bottega.core.request import Message, Request
 
-    if prompt == "-":
-        prompt = sys.stdin.read()
     try:
+        if prompt == "-":
+            prompt = sys.stdin.buffer.read().decode("utf-8")
         prompt.encode("utf-8")
-    except UnicodeEncodeError:
+    except UnicodeError:
         raise InputError("the prompt is not valid UTF-8", fix="give text, not binary data") from None
     if suffix is None and answers and not raw:
         turns = [Message(role="system", content=system)] if system else []

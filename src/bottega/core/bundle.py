@@ -99,6 +99,13 @@ class Bundle:
         return Bundle.open(path)
 
 
+def bundles(models: Path) -> list[Path]:
+    """Return the finished model folders of a workshop, newest first; what a killed process left is no model."""
+    found = models.iterdir() if models.is_dir() else iter(())
+    kept = [path for path in found if (path / META).is_file() and TEMPORARY not in path.name]
+    return sorted(kept, key=lambda path: (path / META).stat().st_mtime, reverse=True)
+
+
 def find_bundle(name: str, models: Path) -> Path:
     """Return the folder of a model given by name (in the workshop's `models/`) or by path.
 
@@ -110,7 +117,6 @@ def find_bundle(name: str, models: Path) -> Path:
         return direct
     if "/" not in name and "\\" not in name and (models / name).is_dir():
         return models / name
-    found = sorted(models.iterdir()) if models.is_dir() else []
-    known = [path.name for path in found if (path / META).is_file() and TEMPORARY not in path.name]
+    known = [path.name for path in bundles(models)]
     raise InputError(f"unknown model '{name}'", where=str(models),
                      fix=suggest(name, known) if known else "no models yet: run 'bottega demo' or 'bottega train'")

@@ -61,7 +61,8 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
             raise ResourceError(f"the disk is full while writing {path}", where=str(path.parent),
                                 fix="free some space and run the same command again; "
                                     "what was finished before is kept and reused") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+                           errno.ENAMETOOLONG):
             raise InputError(f"{error.filename or path} cannot be written: {error.strerror}", where=str(path.parent),
                              fix="choose another folder or change its permissions") from error
         raise
@@ -131,6 +132,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is not there", fix="check the path") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", fix="name a file you may read") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise CorruptError(f"{path} is not valid JSON: {error}", where=str(path),
                            fix="delete it and make it again") from error
@@ -138,6 +141,8 @@ def read_json(path: Path) -> Any:
 
 def _unfinished(path: Path) -> Path:
     """Return a temporary name beside `path` that says which process is at work on it."""
+    if not path.name:
+        raise InputError(f"'{path}' is a folder, not a name to write to", fix="give a file name")
     return path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
 

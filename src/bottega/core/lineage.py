@@ -18,7 +18,7 @@ from pydantic import Field
 
 import bottega
 from bottega.core.energy import Cost
-from bottega.core.errors import CorruptError
+from bottega.core.errors import BottegaError, CorruptError
 from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.validate import Strict, validate
 
@@ -83,7 +83,10 @@ def ancestry(folder: Path, home: Path) -> list[Lineage]:
     """
     known: dict[str, Path] = {}
     for file in sorted([*home.glob(f"models/*/{LINEAGE}"), *home.glob(f"data/*/{LINEAGE}")]):
-        known[Lineage.load(file.parent).digest] = file.parent
+        try:
+            known[Lineage.load(file.parent).digest] = file.parent
+        except BottegaError:
+            continue  # an unreadable neighbour is nobody's parent
     chain: list[Lineage] = []
     waiting, seen = [folder.resolve()], set()
     while waiting:

@@ -80,13 +80,13 @@ class Rows:
     silent: int = 0
 
 
-def usable(rows: Iterable[Row], context: int, *, what: str) -> Rows:
-    """Keep the rows that fit the context and carry loss.
+def usable(rows: Iterable[Row], context: int, *, what: str, too_long: int = 0) -> Rows:
+    """Keep the rows that fit the context and carry loss; `too_long` counts those that the caller left out already.
 
     Raises:
         DataError: nothing is left; the message has the counts.
     """
-    found = Rows()
+    found = Rows(too_long=too_long)
     for item in rows:
         if item.length > context:
             found.too_long += 1

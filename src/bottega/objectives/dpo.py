@@ -93,7 +93,8 @@ class DPO:
                 pairs.append((answers[0], answers[1]))
         if too_long:
             say(f"{split}: {too_long} pairs longer than {self.context} tokens are left out")
-        usable((answer for pair in pairs for answer in pair), self.context, what=f"{split} preference pair")
+        usable((answer for pair in pairs for answer in pair), self.context, what=f"{split} preference pair",
+               too_long=too_long)
         return pairs
 
     def players(self) -> dict[str, list[nn.Parameter]]:

@@ -63,5 +63,5 @@ def model_card(recipe: Recipe, lineage: Lineage, meta: dict[str, Any], result: T
               f"{'compiled' if result.choices.get('compiled') else 'eager'}, "
               f"learning rate {result.choices.get('learning_rate', 0):.4g}, seed {recipe.seed}",
               f"- energy {cost.energy_wh_low:.3g}-{cost.energy_wh_high:.3g} Wh ({cost.method})",
-              "", "`lineage.json` holds the digests; `bottega lineage` prints them as a tree.", ""]
+              "", "`lineage.json` holds the digests; `bottega lineage` prints them with their parents.", ""]
     return "\n".join(lines)

@@ -45,7 +45,7 @@ class TrainResult:
 
     Attributes:
         steps, tokens: work done over all its lives; seconds: wall clock of the loop.
-        cost: time and energy.
+        cost: time and energy of all lives; cost_before: the part spent before this process.
         metrics: the last validation, the figure to watch first.
         history: path of `metrics.jsonl`.
         choices: precision, compile and learning rates that were used.
@@ -58,6 +58,7 @@ class TrainResult:
     cost: Cost
     metrics: dict[str, float]
     history: Path
+    cost_before: Cost = field(default_factory=Cost)
     choices: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -103,7 +104,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         if found[1].finished:
             checkpoint.restore(found[0], generator)
             generator.eval()
-            return _result(found[1], run)
+            return _result(found[1], run, found[1].cost)
     start, meter = time.perf_counter(), CostMeter()
     notebook = Notebook(cache or run / "cache")
     choices = _choices(objective, spec, run, found[1] if found else None, resume, notebook, seed)
@@ -150,9 +151,9 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         stack.callback(log.close)
         display = stack.enter_context(Display(run.name, peak=notebook.peak(choices.precision), flops=flops))
 
-        def look() -> dict[str, float]:
+        def look(final: bool = False) -> dict[str, float]:
             began = time.perf_counter()
-            figures = validate(objective, choices.precision, device, stopping)
+            figures = validate(objective, choices.precision, device, None if final else stopping)
             clock.reserve = time.perf_counter() - began
             if figures:
                 display.note(f"step {step}: held-out " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
@@ -186,8 +187,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             before, progress = progress, clock.progress(step, tokens, seconds())
 
             figures: dict[str, float] = {}
-            if not stopping and (progress >= 1 or _crossed(before, progress, spec.validate_every)):
-                figures = look()
+            if progress >= 1 or (not stopping and _crossed(before, progress, spec.validate_every)):
+                figures = look(final=progress >= 1)
                 metrics = figures or metrics
             others = {name: o.loss for name, o in outcomes.items()} if len(outcomes) > 1 else None
             log.add(step, tokens=tokens, seconds=round(seconds(), 3), loss=outcome.loss,
@@ -207,10 +208,10 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         final = save(finished=progress >= 1)
     if progress < 1:
         raise Interrupted(f"stopped after step {step}; everything is saved in {folder}",
-                          fix="run the same command with --resume to go on")
+                          fix="run the same command to go on, 'bottega train' with --resume")
     say(f"{run.name}: {step} steps, {tokens:,} tokens in {duration(final.seconds)}, "
         f"{final.cost.energy_wh_low:.2f}-{final.cost.energy_wh_high:.2f} Wh")
-    return _result(final, run)
+    return _result(final, run, cost_before)
 
 
 @torch.no_grad()
@@ -233,9 +234,10 @@ def validate(objective: Objective, precision: str, device: torch.device,
     return objective.summarise(totals, weight) if weight else {}
 
 
-def _result(state: checkpoint.State, run: Path) -> TrainResult:
+def _result(state: checkpoint.State, run: Path, cost_before: Cost) -> TrainResult:
     return TrainResult(steps=state.step, tokens=state.tokens, seconds=state.seconds, cost=state.cost,
-                       metrics=dict(state.metrics), history=run / HISTORY, choices=dict(state.choices))
+                       metrics=dict(state.metrics), history=run / HISTORY, cost_before=cost_before,
+                       choices=dict(state.choices))
 
 
 def _choices(objective: Objective, spec: TrainingSpec, run: Path, state: checkpoint.State | None, resume: bool,

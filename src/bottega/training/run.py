@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from bottega.codecs.text import TextCodec
 from bottega.core.bundle import META, Bundle, find_bundle
 from bottega.core.energy import CostMeter
 from bottega.core.errors import BottegaError, DataError, InputError, RecipeError
-from bottega.core.files import atomic_dir, digest_json, read_json, verify_manifest, write_json
-from bottega.core.lineage import Lineage, Parent, merge_licences
+from bottega.core.files import MANIFEST, atomic_dir, digest_json, read_json, verify_manifest, write_json
+from bottega.core.lineage import LINEAGE, Lineage, Parent, merge_licences
 from bottega.core.progress import say, timed
 from bottega.core.recipe import Recipe
-from bottega.core.request import Message, Request
+from bottega.core.request import Controls, Message, Request
 from bottega.data.dataset import Dataset
 from bottega.data.pack import pack
 from bottega.data.pipeline import prepare
@@ -95,6 +96,10 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     recipe.controls.require(families.family_class(family).understands, family)
     if base is not None and base.path.resolve() == target.resolve():
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
+    if base is not None and recipe.training.context > int(base.meta.get("context", recipe.training.context)):
+        raise RecipeError(f"training.context {recipe.training.context} is longer than the base's "
+                          f"{base.meta['context']}", where="training.context",
+                          fix=f"use {base.meta['context']} or less, or train a base with a longer context")
     dataset = prepare(recipe.data, home=home, seed=recipe.seed)
     wanted = _KINDS.get(kind, "text")
     if dataset.kind != wanted:
@@ -108,7 +113,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         finished = _unchanged(target, digest_json(facts)) if reuse else None
         if finished is not None:
             say(f"{recipe.name}: unchanged")
-            return finished
+            return _relabelled(finished, recipe, base)
         if not replace:
             raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
                              fix="give the recipe another name")
@@ -135,6 +140,29 @@ def _unchanged(target: Path, facts: str) -> Bundle | None:
         say(f"warning: the model in {target} cannot be reused: {error.problem}")
         return None
     return found if found.meta.get("facts") == facts else None
+
+
+def _relabelled(finished: Bundle, recipe: Recipe, base: Bundle | None) -> Bundle:
+    """Return a finished bundle with the recipe's parts that no weight depends on (controls, description) up to date."""
+    meta = {**finished.meta, "recipe": recipe.plain(), "controls": _controls(recipe, base)}
+    if meta == finished.meta:
+        return finished
+    say(f"{recipe.name}: its weights are kept, its controls or description are new")
+    old, path = finished.lineage, finished.path
+
+    def write(folder: Path) -> None:
+        for file in path.iterdir():
+            if file.name not in (META, LINEAGE, MANIFEST, "README.md"):
+                shutil.copy2(file, folder / file.name)
+
+    return Bundle.create(path, meta=meta, card=(path / "README.md").read_text(encoding="utf-8"), write=write,
+                         lineage=lambda content: old.model_copy(update={"content": content, "parameters": {
+                             **old.parameters, "recipe": recipe.plain()}}))
+
+
+def _controls(recipe: Recipe, base: Bundle | None) -> dict[str, Any]:
+    """Return the model's default controls: the recipe's, then the base's."""
+    return recipe.controls.over(base.controls if base else Controls()).model_dump(mode="json", exclude_none=True)
 
 
 def _codec(recipe: Recipe, dataset: Dataset, home: Path) -> TextCodec:
@@ -218,8 +246,7 @@ def _bundle(parts: _Parts, generator: TokenGenerator, result: TrainResult, deriv
     meta: dict[str, Any] = {
         "family": generator.family, "codec": parts.codec.kind, "objective": recipe.objective.kind, "derived": derived,
         "recipe": recipe.plain(), "metrics": result.metrics, "context": recipe.training.context,
-        "controls": recipe.controls.over(base.controls if base else type(recipe.controls)()).model_dump(
-            mode="json", exclude_none=True),
+        "controls": _controls(recipe, base),
         "choices": result.choices, "facts": facts,
         "training": {"steps": result.steps, "tokens": result.tokens, "seconds": result.seconds,
                      "tokens_per_second": result.tokens_per_second},
@@ -229,7 +256,7 @@ def _bundle(parts: _Parts, generator: TokenGenerator, result: TrainResult, deriv
     if base is not None:
         parents.append(Parent(kind="model", name=base.name, digest=base.lineage.digest))
         licences += base.lineage.licences
-    cost = meter.read()
+    cost = result.cost_before + meter.read()
 
     def lineage(content: str) -> Lineage:
         return Lineage(kind="model", name=recipe.name, content=content, parents=parents, step=recipe.objective.kind,
