@@ -47,7 +47,8 @@ app.add_typer(data.app, name="data")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("stopped by you", fix="run the same command again, a training with --resume: finished parts are reused")
+    raise Interrupted("stopped by you", fix="run the same command again ('bottega train' with --resume): "
+                                            "finished parts are reused")
 
 
 def main() -> None:
