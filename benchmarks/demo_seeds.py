@@ -45,7 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     runs = [result(seed, options.folder) for seed in options.seeds]
     models = list(runs[0]["models"])
-    seeds, seconds = ", ".join(map(str, options.seeds)), ", ".join(f"{run['seconds']:.0f}" for run in runs)
+    seeds = ", ".join(map(str, options.seeds))
+    whole = [run for run in runs if not any(model["reused"] for model in run["models"].values())]
+    seconds = ", ".join(f"{run['seconds']:.0f}" for run in whole) or "not known, parts were reused"
     lines = [f"Whole demo, seeds {seeds}, on {machine()}. Mean ± standard deviation over seeds; n is cases a seed. "
              f"Seconds of a demo: {seconds}.", ""]
     bits = [run["models"][models[0]]["metrics"]["bits_per_byte"] for run in runs]
