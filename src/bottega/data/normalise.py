@@ -24,6 +24,14 @@ def normalise(text: str, *, exact: bool = False) -> str:
         text: any text.
         exact: keep spacing and suspicious letters as they are (code, chat turns); only NFC, line ends and controls.
     """
+    once = _pass(text, exact)
+    # text that was encoded wrongly twice, or whose controls hid a fault, needs another look; each makes it shorter
+    while not exact and _MOJIBAKE.search(once) and (again := _pass(once, exact)) != once:
+        once = again
+    return once
+
+
+def _pass(text: str, exact: bool) -> str:
     if not exact and _MOJIBAKE.search(text):
         text = "\n".join(_repair(line) for line in text.split("\n"))
     if not text.isascii() or "\r" in text:
