@@ -11,8 +11,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # no test depends on how busy the machine is
-hypothesis.settings.load_profile("untimed")
+# No test depends on how busy the machine is; a merge is judged on the same examples each time, people get new ones.
+hypothesis.settings.register_profile("ours", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_helpers import everything, prose
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bottega.core.errors import DataError, InputError, MissingExtraError
@@ -201,6 +201,7 @@ def test_cut_loses_nothing(blocks: list[str], size: int) -> None:
     assert all(0 < len(part) <= size for part in parts)
 
 
+@example("\x8dÂ\x91", False)  # a control that hid a wrong encoding from the first look
 @given(st.text(), st.booleans())
 def test_normalise_is_idempotent(text: str, exact: bool) -> None:
     once = normalise(text, exact=exact)
