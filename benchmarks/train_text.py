@@ -100,7 +100,7 @@ def prepare(texts: list[tuple[str, str]], vocab: int) -> tuple[TextCodec, Arrays
 
 
 class Ours:
-    """Our loop through its public interface, its budget in minutes; validation and compilation are on its clock."""
+    """Our loop through its public interface, its budget in minutes; validation and checkpoints are on its clock."""
 
     def __init__(self, codec: TextCodec, arrays: Arrays, depth: int, minutes: float, held_out: int,
                  home: Path) -> None:
@@ -259,7 +259,7 @@ def report(contestants: list[Contestant], args: argparse.Namespace, baselines: d
         f"{args.data.name}: {tokens:,} training tokens (byte-level BPE, {args.vocab}), context {CONTEXT}, "
         f"{ours.sizes.batch_tokens:,} tokens a step (HF's defaults: {8 * CONTEXT:,}). Medians of {args.repeats} "
         "seeds, run in turn; spread is highest less lowest. The clock of a peer stops while it validates and starts "
-        "after its first step; ours pays for validation, compilation and checkpoints. Ratio: the peer's minutes over "
+        "after its first step; ours pays for validation and checkpoints. Ratio: the peer's minutes over "
         "the time our run of equal length needed to reach the peer's final loss.", "",
         *table(contestants, first, args.minutes), "",
         "Baselines: " + ", ".join(f"{name} {value:.3f}" for name, value in baselines.items()) + " bits per byte.", ""]
