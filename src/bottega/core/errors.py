@@ -55,6 +55,30 @@ class InputError(BottegaError):
     exit_code = 2
 
 
+class NotFoundError(InputError):
+    """A model, an output, a prompt version or another named thing is not in the workshop."""
+
+
+class BusyError(BottegaError):
+    """All places are taken and the queue is full; try again in `retry_after` seconds."""
+
+    exit_code = 5
+
+    def __init__(self, problem: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(problem, fix=f"try again in {retry_after:.0f} s")
+
+
+class RefusedError(BottegaError):
+    """The guard blocked a request; `verdicts` say which check, and why."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, verdicts: list[Any], fix: str = "") -> None:
+        self.verdicts = verdicts
+        super().__init__(problem, fix=fix)
+
+
 class DataError(BottegaError):
     """The data that was read cannot be used: nothing left after cleaning, or a malformed row."""
 
