@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
 from workshops import small_workshop  # noqa: F401  (a fixture)
 
 # No test depends on how busy the machine is; a merge is judged on the same examples each time, people get new ones.
