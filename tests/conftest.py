@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from workshops import small_workshop  # noqa: F401  (a fixture)
+from tests.workshops import small_workshop  # noqa: F401  (a fixture)
 
 # No test depends on how busy the machine is; a merge is judged on the same examples each time, people get new ones.
 hypothesis.settings.register_profile("ours", deadline=None, derandomize=bool(os.environ.get("CI")))

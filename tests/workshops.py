@@ -28,7 +28,7 @@ _COMMON = ["training.compile=off", "training.precision=fp32", "training.sample_e
 _LM = ["name=small-lm", "data.sources=[python-docs]", "codec.vocab_size=1024",
        "generator={family: transformer, depth: 2, width: 96, heads: 2}", "training.budget.steps=150",
        "objective={kind: pretrain, fim: 0.3}", *_COMMON]
-_ASSISTANT = ["name=small-assistant", "base=small-lm", "data.sources=[support-desk]", "data.limit=1500",
+_ASSISTANT = ["name=small-assistant", "base=small-lm", "data.sources=[support-desk]",
               "training.budget.steps=220", *_COMMON]
 
 

@@ -9,19 +9,30 @@ from bottega.codecs.text import TextCodec
 from bottega.core.errors import InputError
 from bottega.families.base import TokenGenerator
 from bottega.generation.linear import DTYPES, pack_fp16, pack_fp32, pack_int8, supports_fp16
-from bottega.generation.runner import GeneratorRunner, Runner, make_runner
+from bottega.generation.runner import GeneratorRunner, Rows, Runner, make_runner
 from tests.generation.small import model
 
 half = pytest.mark.skipif(not supports_fp16(), reason="no half-precision product in this torch build")
 
 
+def begin(runner: Runner, prompts: list[list[int]], count: int) -> tuple[Rows, torch.Tensor]:
+    """Read prompts into rows; return them and the logits [B, V] after each prompt."""
+    rows, logits = runner.rows(), list[torch.Tensor]()
+    for prompt in prompts:
+        reading = runner.read(prompt)
+        while reading.remaining:
+            reading.advance()
+        logits.append(rows.add(reading, 1, count))
+    return rows, torch.stack(logits)
+
+
 def greedy(runner: Runner, prompts: list[list[int]], count: int) -> tuple[list[list[int]], torch.Tensor]:
-    cache = runner.new_cache(len(prompts), max(map(len, prompts)) + count)
-    logits, tokens, seen = runner.prefill(prompts, cache), [], []
+    rows, logits = begin(runner, prompts, count)
+    tokens, seen = list[torch.Tensor](), list[torch.Tensor]()
     for _ in range(count):
         tokens.append(logits.argmax(-1))
         seen.append(logits)
-        logits = runner.step(tokens[-1], cache)
+        logits = rows.step(tokens[-1])
     return torch.stack(tokens, 1).tolist(), torch.stack(seen, 1)
 
 
@@ -34,13 +45,12 @@ def test_fp32_equals_the_full_forward(codec: TextCodec, options: dict[str, objec
     with torch.no_grad():
         full = generator(tokens)
     assert (runner.all_logits(tokens[0].tolist()) - full[0]).abs().max() < 1e-4
-    cache = runner.new_cache(3, 40)  # rows of 5, 1 and 9 tokens, then one token at a time
-    sizes = [5, 1, 9]
-    logits = runner.prefill([tokens[row, :size].tolist() for row, size in enumerate(sizes)], cache)
+    sizes = [5, 1, 9]  # tokens of each row, then one token at a time
+    rows, logits = begin(runner, [tokens[row, :size].tolist() for row, size in enumerate(sizes)], 40)
     for step in range(30):
         wanted = torch.stack([full[row, size + step - 1] for row, size in enumerate(sizes)])
         assert (logits - wanted).abs().max() < 1e-4
-        logits = runner.step(torch.stack([tokens[row, size + step] for row, size in enumerate(sizes)]), cache)
+        logits = rows.step(torch.stack([tokens[row, size + step] for row, size in enumerate(sizes)]))
 
 
 def test_greedy_tokens_are_those_of_transformers(codec: TextCodec, tmp_path: Path) -> None:
