@@ -90,11 +90,13 @@ def peers(generator: Transformer) -> dict[str, Any]:
 def greedy_agrees(generator: Transformer, peer: Any, prompt: list[int], tokens: int) -> bool:
     """Whether our fp32 makes the same greedy tokens as transformers'."""
     runner = make_runner(generator, "fp32")
-    cache, made = runner.new_cache(1, len(prompt) + tokens), list[int]()
-    logits = runner.prefill([prompt], cache)
+    reading, rows, made = runner.read(prompt), runner.rows(), list[int]()
+    while reading.remaining:
+        reading.advance()
+    logits = rows.add(reading, 1, tokens)
     for _ in range(tokens):
         made.append(int(logits.argmax(-1)))
-        logits = runner.step(torch.tensor(made[-1:]), cache)
+        logits = rows.step(torch.tensor(made[-1:]))
     theirs = peer.generate(torch.tensor([prompt]), max_new_tokens=tokens, do_sample=False, pad_token_id=0)
     return made == theirs[0, len(prompt):].tolist()
 

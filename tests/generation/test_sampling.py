@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bottega.core.errors import ControlError
 from bottega.core.request import Controls
 from bottega.generation.sampling import History, Settings, adjust, draw, stages, uniform
 
@@ -122,12 +121,6 @@ def test_uniform_numbers_are_even_and_unrelated() -> None:
     across = (numbers[:, :-1] * 4).long() * 4 + (numbers[:, 1:] * 4).long()
     assert_drawn_from(across.flatten(), torch.full((16,), 1 / 16))
     assert len(numbers.unique()) == numbers.numel()
-
-
-def test_forbidding_everything_is_an_error() -> None:
-    nothing = torch.zeros(1, 10, dtype=torch.bool)
-    with pytest.raises(ControlError, match="forbid every token"):
-        draw(adjust(LOGITS, Settings(), None, nothing), Settings(), torch.zeros(1, dtype=torch.float64))
 
 
 def test_controls_become_settings() -> None:

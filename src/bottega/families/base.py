@@ -104,8 +104,11 @@ class Cache(Protocol):
     capacity: int
     lengths: Tensor  # int64 [B]: tokens written for each row
 
-    def select(self, rows: Tensor) -> Cache:
+    def select(self, rows: Tensor) -> Self:
         """Return a cache of the given rows (int64 [R], repeats allowed): forks a prompt, drops finished rows."""
+
+    def join(self, other: Self | None, capacity: int) -> Self:
+        """Return a cache of these rows and then another's, each with room for at least `capacity` tokens."""
 
 
 class TokenGenerator(Generator):

@@ -51,6 +51,25 @@ class KeyValueCache:
         return KeyValueCache([key[rows] for key in self.keys], [value[rows] for value in self.values],
                              self.lengths[rows])
 
+    def join(self, other: KeyValueCache | None, capacity: int) -> KeyValueCache:
+        """Return a cache of these rows and then another's, each with room for at least `capacity` tokens."""
+        caches = [self] if other is None else [self, other]
+        capacity = max(capacity, *(cache.capacity for cache in caches))
+
+        def stack(parts: list[Tensor]) -> Tensor:
+            whole = parts[0].new_zeros(sum(part.shape[0] for part in parts), parts[0].shape[1], capacity,
+                                       parts[0].shape[3])
+            start = 0
+            for part in parts:
+                whole[start:start + part.shape[0], :, :part.shape[2]] = part
+                start += part.shape[0]
+            return whole
+
+        layers = range(len(self.keys))
+        return KeyValueCache([stack([cache.keys[layer] for cache in caches]) for layer in layers],
+                             [stack([cache.values[layer] for cache in caches]) for layer in layers],
+                             torch.cat([cache.lengths for cache in caches]))
+
     def plan(self, length: int, counts: Tensor | None) -> Span:
         """Return where the next `length` tokens of each row go; `counts` int64 [B] of them are real.
 

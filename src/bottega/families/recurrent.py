@@ -104,6 +104,12 @@ class StateCache:
         """Return a cache of the given rows (int64 [R], repeats allowed)."""
         return StateCache([state[rows] for state in self.states], self.capacity, self.lengths[rows])
 
+    def join(self, other: StateCache | None, capacity: int) -> StateCache:
+        """Return a cache of these rows and then another's."""
+        caches = [self] if other is None else [self, other]
+        states = [torch.cat(layer) for layer in zip(*(cache.states for cache in caches), strict=True)]
+        return StateCache(states, max(capacity, self.capacity), torch.cat([cache.lengths for cache in caches]))
+
 
 class Cell(nn.Module):
     """Input projections, recurrence, output projection: [B, T, width] to [B, T, width]."""

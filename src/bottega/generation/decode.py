@@ -1,23 +1,24 @@
-"""The loop that makes tokens: many sequences, one model step at a time, finished ones dropped at once.
+"""The loop that makes tokens: sequences of many requests step through one model, joining and leaving at any step.
 
-`Engine` (engine.py) is the way in; this file knows nothing of prompts as text or of defaults.
+`Engine` (engine.py) and `Batcher` (batcher.py) are the ways in; this file knows nothing of prompts as text or of
+defaults. A sequence's tokens are the same alone and among others (see `Engine.dtype`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from bottega.core.errors import BottegaError
 from bottega.core.request import Alternative, Step
 from bottega.generation.constrain import Constraint
 from bottega.generation.detokenise import Detokeniser
-from bottega.generation.runner import Runner
-from bottega.generation.sampling import History, Settings, adjust, draw, stages, uniform
+from bottega.generation.runner import Reading, Runner
+from bottega.generation.sampling import History, Settings, adjust, draw, nothing_left, stages, uniform
 
 Finish = Literal["stop", "length", "end"]
 Inside: TypeAlias = tuple[tuple[Alternative, ...], tuple[str, ...]]  # alternatives, what the controls changed
@@ -42,18 +43,19 @@ class Vocabulary:
         return self.pieces[token].decode("utf-8", "replace") if token < len(self.pieces) else ""
 
 
-@dataclass
+@dataclass(eq=False)
 class Sequence:
     """One output under way.
 
     Attributes:
-        request: which request it belongs to; output: which of that request's outputs.
+        output: which of its request's outputs.
         prompt: ids that were read.
         budget: at most this many new tokens.
         logprobs: the model's own log-probability of each token.
+        steps: what was made so far.
+        error: why it could not go on; it has left the loop then.
     """
 
-    request: int
     output: int
     prompt: list[int]
     settings: Settings
@@ -64,77 +66,112 @@ class Sequence:
     alternatives: int = 0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     finish: Finish | None = None
+    error: BottegaError | None = None
     history: History | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether no more tokens will come."""
+        return self.finish is not None or self.error is not None
 
-def decode(runner: Runner, vocabulary: Vocabulary, prompts: list[list[int]],
-           sequences: list[Sequence]) -> Iterator[tuple[Sequence, Step]]:
-    """Make all sequences to their ends, one token each a round.
+
+class Decoder:
+    """Sequences under way in one model.
 
     Args:
         runner: the model.
         vocabulary: see there.
-        prompts: one a request; each is read once, whatever the number of outputs.
-        sequences: in the order of their requests; `Sequence.request` is an index into `prompts`.
 
-    Yields:
-        a sequence and its new step; the step that ends it has `finish` set.
-
-    Raises:
-        ControlError: the controls of a sequence forbid every token.
+    Attributes:
+        alive: sequences that will get another token, in the order of the model's rows.
     """
-    capacity = max(len(sequence.prompt) + sequence.budget for sequence in sequences)
-    with torch.inference_mode():
-        cache = runner.new_cache(len(prompts), capacity)
-        logits = runner.prefill(prompts, cache)
-        rows = [sequence.request for sequence in sequences]
-        if rows != list(range(len(prompts))):
-            picked = torch.tensor(rows)
-            logits, cache = logits[picked], cache.select(picked.to(cache.lengths.device))
-        alive = sequences
-        for sequence in alive:
-            if sequence.settings.penalised:
-                sequence.history = History(sequence.prompt, logits.shape[1])
-    while True:
-        with torch.inference_mode():
-            steps = _round(logits, alive, vocabulary)
-        yield from zip(alive, steps, strict=True)
-        kept = [row for row, sequence in enumerate(alive) if sequence.finish is None]
-        if not kept:
-            return
-        with torch.inference_mode():
-            if len(kept) < len(alive):
-                cache = cache.select(torch.tensor(kept, device=cache.lengths.device))
-                alive = [alive[row] for row in kept]
-            logits = runner.step(torch.tensor([sequence.tokens[-1] for sequence in alive]), cache)
+
+    def __init__(self, runner: Runner, vocabulary: Vocabulary) -> None:
+        self._vocabulary, self._rows = vocabulary, runner.rows()
+        self.alive: list[Sequence] = []
+        self._joining: list[tuple[Reading, list[Sequence]]] = []
+
+    def add(self, reading: Reading, sequences: list[Sequence]) -> None:
+        """Let sequences of one finished reading join at the next round."""
+        self._joining.append((reading, sequences))
+
+    def drop(self, gone: set[int]) -> None:
+        """Forget sequences, given by `id`."""
+        self._joining = [(reading, left) for reading, sequences in self._joining
+                         if (left := [sequence for sequence in sequences if id(sequence) not in gone])]
+        self._keep([row for row, sequence in enumerate(self.alive) if id(sequence) not in gone])
+
+    @torch.inference_mode()
+    def round(self) -> list[Sequence]:
+        """Make one token of every sequence and return them; a new step is the last of `Sequence.steps`.
+
+        A sequence that is `over` has left, either with `finish` set or with `error` (then without a new step).
+        """
+        parts: list[Tensor] = []
+        if self.alive:
+            parts.append(self._rows.step(torch.tensor([sequence.tokens[-1] for sequence in self.alive])))
+        for reading, sequences in self._joining:
+            logits = self._rows.add(reading, len(sequences), sequences[0].budget)
+            parts.append(logits.expand(len(sequences), -1))
+            for sequence in sequences:
+                if sequence.settings.penalised:
+                    sequence.history = History(sequence.prompt, logits.shape[0])
+            self.alive = self.alive + sequences
+        self._joining = []
+        if not self.alive:
+            return []
+        worked = self.alive
+        _draw_all(torch.cat(parts) if len(parts) > 1 else parts[0], worked, self._vocabulary)
+        self._keep([row for row, sequence in enumerate(worked) if not sequence.over])
+        return worked
+
+    def _keep(self, rows: list[int]) -> None:
+        if len(rows) < len(self.alive):
+            self._rows.keep(rows)
+            self.alive = [self.alive[row] for row in rows]
 
 
-def _round(logits: Tensor, alive: list[Sequence], vocabulary: Vocabulary) -> list[Step]:
+def _draw_all(logits: Tensor, alive: list[Sequence], vocabulary: Vocabulary) -> None:
     """Draw a token for each sequence from logits [B, V]; sequences with equal settings are drawn together."""
     groups: dict[Settings, list[int]] = {}
     for row, sequence in enumerate(alive):
         groups.setdefault(sequence.settings, []).append(row)
-    steps: list[Step | None] = [None] * len(alive)
     for settings, rows in groups.items():
-        some = [alive[row] for row in rows]
         part = logits if len(rows) == len(alive) else logits[rows]
-        allowed = _allowed(some, vocabulary)
-        histories = [sequence.history for sequence in some if sequence.history is not None] or None
-        chances = torch.tensor([uniform(s.seed, s.output, len(s.tokens)) for s in some], dtype=torch.float64) \
-            if settings.temperature else torch.empty(0)
-        tokens, probabilities = draw(adjust(part, settings, histories, allowed), settings, chances)
-        logprobs = part.gather(1, tokens.unsqueeze(1)).squeeze(1) - part.logsumexp(-1)
-        picked = zip(some, tokens.tolist(), probabilities.tolist(), logprobs.tolist(), strict=True)
-        for place, (sequence, token, probability, logprob) in enumerate(picked):
-            others: Inside = ((), ())
-            if sequence.alternatives:
-                history = [sequence.history] if sequence.history is not None else None
-                mask = allowed[place:place + 1] if allowed.dim() == 2 else allowed
-                others = look_inside(part[place:place + 1], settings, history, mask, token, sequence.alternatives,
-                                     vocabulary, sequence.constraint is not None)
-            steps[rows[place]] = _take(sequence, token, logprob, probability, others, vocabulary)
-    return [step for step in steps if step is not None]
+        _draw_group(part, settings, [alive[row] for row in rows], vocabulary)
+
+
+def _draw_group(logits: Tensor, settings: Settings, some: list[Sequence], vocabulary: Vocabulary) -> None:
+    """Draw a token for sequences of equal settings from logits [B, V]; what has no token left fails alone."""
+    allowed = _allowed(some, vocabulary)
+    histories = [sequence.history for sequence in some if sequence.history is not None] or None
+    adjusted = adjust(logits, settings, histories, allowed)
+    if bool((stuck := adjusted.amax(-1).isneginf()).any()):
+        for row in stuck.nonzero().flatten().tolist():
+            some[row].error = nothing_left()
+        left = (~stuck).nonzero().flatten()
+        some, logits, adjusted = [some[row] for row in left.tolist()], logits[left], adjusted[left]
+        allowed = allowed[left] if allowed.dim() == 2 else allowed
+        if not some:
+            return
+    chances = torch.tensor([uniform(s.seed, s.output, len(s.tokens)) for s in some], dtype=torch.float64) \
+        if settings.temperature else torch.empty(0)
+    tokens, probabilities = draw(adjusted, settings, chances)
+    logprobs = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(-1)
+    picked = zip(some, tokens.tolist(), probabilities.tolist(), logprobs.tolist(), strict=True)
+    for place, (sequence, token, probability, logprob) in enumerate(picked):
+        others: Inside = ((), ())
+        if sequence.alternatives:
+            history = [sequence.history] if sequence.history is not None else None
+            mask = allowed[place:place + 1] if allowed.dim() == 2 else allowed
+            others = look_inside(logits[place:place + 1], settings, history, mask, token, sequence.alternatives,
+                                 vocabulary, sequence.constraint is not None)
+        try:
+            _take(sequence, token, logprob, probability, others, vocabulary)
+        except BottegaError as error:
+            sequence.error = error
 
 
 def _allowed(some: list[Sequence], vocabulary: Vocabulary) -> Tensor:
@@ -151,8 +188,8 @@ def _allowed(some: list[Sequence], vocabulary: Vocabulary) -> Tensor:
 
 
 def _take(sequence: Sequence, token: int, logprob: float, probability: float,
-          others: Inside, vocabulary: Vocabulary) -> Step:
-    """Append a token to a sequence, decide whether it ends there, and return the step."""
+          others: Inside, vocabulary: Vocabulary) -> None:
+    """Append a token and its step to a sequence and decide whether it ends there."""
     index = len(sequence.tokens)
     sequence.tokens.append(token)
     sequence.logprobs.append(logprob)
@@ -176,9 +213,9 @@ def _take(sequence: Sequence, token: int, logprob: float, probability: float,
         text += sequence.text.finish()
         if sequence.text.stopped:
             sequence.finish = "stop"
-    return Step(output=sequence.output, index=index, text=text, token=token, token_text=vocabulary.text(token),
-                logprob=logprob, probability=probability, alternatives=others[0], changes=others[1],
-                finish=sequence.finish)
+    sequence.steps.append(Step(
+        output=sequence.output, index=index, text=text, token=token, token_text=vocabulary.text(token),
+        logprob=logprob, probability=probability, alternatives=others[0], changes=others[1], finish=sequence.finish))
 
 
 def look_inside(logits: Tensor, settings: Settings, histories: list[History] | None, allowed: Tensor, chosen: int,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,25 +26,25 @@ from bottega.families.base import TokenGenerator
 from bottega.generation import decode
 from bottega.generation.constrain import Grammars
 from bottega.generation.detokenise import Detokeniser
-from bottega.generation.runner import make_runner
+from bottega.generation.runner import Reading, make_runner
 from bottega.generation.sampling import Settings
 
 FAMILY_DEFAULTS = Controls(temperature=1.0, n=1)
-_BATCH = 32  # sequences stepped together; more waits its turn
+_SLOTS = 64  # sequences stepped together; more waits its turn
 _TUNED = ("sft", "dpo")  # objectives whose models answer
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
-    """A request with everything settled."""
+class Plan:
+    """A request with everything settled: `outputs` sequences are made, the best `wanted` of them returned."""
 
     request: Request
     controls: Controls
     prompt: list[int]
     budget: int
     seed: int
-    outputs: int  # to make
-    wanted: int  # to return
+    outputs: int
+    wanted: int
 
 
 class Engine:
@@ -114,38 +115,77 @@ class Engine:
         return self.generate_many([request])[0]
 
     def generate_many(self, requests: Sequence[Request]) -> list[Result]:
-        """Make many requests together, up to 32 sequences at a time; results in the order given.
+        """Make many requests together, up to 64 sequences at a time; results in the order given.
 
         Raises:
-            ControlError, InputError: as in `generate`, before anything is made.
+            ControlError, InputError: as in `generate`; what can be found out before anything is made, is.
         """
-        plans = [self._plan(request) for request in requests]
-        results: dict[int, Result] = {}
-        for batch in _batches(plans):
-            start = time.perf_counter()
-            chosen = [plans[index] for index in batch]
-            sequences = self._sequences(chosen)
-            steps: dict[int, list[Step]] = {id(sequence): [] for sequence in sequences}
-            for sequence, step in decode.decode(self._runner, self._vocabulary, [p.prompt for p in chosen], sequences):
-                steps[id(sequence)].append(step)
-            seconds = time.perf_counter() - start
-            for place, index in enumerate(batch):
-                outputs = [_output(s, steps[id(s)]) for s in sequences if s.request == place]
-                results[index] = self._result(plans[index], outputs, seconds)
+        plans = [self.plan(request) for request in requests]
+        made = [self.sequences(plan) for plan in plans]
+        waiting = deque(sorted(range(len(plans)), key=lambda i: -len(plans[i].prompt) - plans[i].budget))
+        decoder, running, results = self.decoder(), dict[int, float](), dict[int, Result]()
+        while waiting or running:
+            while waiting and (not running or sum(plans[i].outputs for i in (*running, waiting[0])) <= _SLOTS):
+                index = waiting.popleft()
+                running[index] = time.perf_counter()
+                decoder.add(self.read(plans[index]), made[index])
+            decoder.round()
+            for index in [index for index in running if all(sequence.over for sequence in made[index])]:
+                results[index] = self.result(plans[index], made[index], time.perf_counter() - running.pop(index))
         return [results[index] for index in range(len(plans))]
 
     def stream(self, request: Request) -> Iterator[Step]:
         """Yield the steps of a request as they are made; with `best_of` above `n`, of the winners once all are made.
 
         Raises:
-            ControlError, InputError: as in `generate`, before the first step.
+            ControlError, InputError: as in `generate`, before the first step where possible.
         """
-        plan = self._plan(request)
+        plan = self.plan(request)
+        sequences = self.sequences(plan)
         if plan.outputs > plan.wanted:
-            ranked = self.generate(request.model_copy(update={"controls": self._with_seed(request, plan.seed)}))
+            seeded = request.controls.model_copy(update={"seed": plan.seed})
+            ranked = self.generate(request.model_copy(update={"controls": seeded}))
             return (step for output in ranked.outputs for step in output.steps)
-        steps = decode.decode(self._runner, self._vocabulary, [plan.prompt], self._sequences([plan]))
-        return (step for _, step in steps)
+        return self._stream(plan, sequences)
+
+    def _stream(self, plan: Plan, sequences: list[decode.Sequence]) -> Iterator[Step]:
+        decoder = self.decoder()
+        decoder.add(self.read(plan), sequences)
+        while worked := decoder.round():
+            for sequence in worked:
+                if sequence.error is not None:
+                    raise sequence.error
+                yield sequence.steps[-1]
+
+    def decoder(self) -> decode.Decoder:
+        """Return an empty loop over this model."""
+        return decode.Decoder(self._runner, self._vocabulary)
+
+    def begin(self, plan: Plan) -> Reading:
+        """Begin to read a plan's prompt."""
+        return self._runner.read(plan.prompt)
+
+    def read(self, plan: Plan) -> Reading:
+        """Read a plan's whole prompt."""
+        reading = self.begin(plan)
+        while reading.remaining:
+            reading.advance()
+        return reading
+
+    def embed(self, text: str) -> tuple[list[float], int]:
+        """Return the mean of the model's final hidden states over a text, scaled to length 1, and its tokens.
+
+        A by-product of a model trained to predict, not a model trained to embed: near texts lie nearer, no more.
+
+        Raises:
+            InputError: the text is empty or does not fit the context.
+        """
+        tokens = self.codec.encode(text)
+        if not tokens:
+            raise InputError("there is no text to embed", fix="give at least one character")
+        self._check_room(len(tokens))
+        mean = self._runner.pooled([self.codec.bos, *tokens])
+        return torch.nn.functional.normalize(mean, dim=0).tolist(), len(tokens) + 1
 
     def score(self, prompt: str | Sequence[Message], text: str, alternatives: int = 0) -> Output:
         """Read a given continuation as the model would have made it: each token's probability and alternatives.
@@ -191,8 +231,12 @@ class Engine:
                              "needs at least one", fix=f"shorten the prompt by {tokens - self.context + 1} tokens or "
                              "more, or train a model with a larger training.context")
 
-    def _plan(self, request: Request) -> _Plan:
-        """Settle controls, seed, prompt and budget of a request."""
+    def plan(self, request: Request) -> Plan:
+        """Settle controls, seed, prompt and budget of a request.
+
+        Raises:
+            ControlError, InputError: as in `generate`.
+        """
         request.controls.require(self._understands, self.family)
         controls = request.controls.over(self.controls)
         prompt = self._encode(request)
@@ -202,22 +246,20 @@ class Engine:
         wanted = controls.n or 1
         controls = controls.model_copy(update={"seed": seed, "max_tokens": min(controls.max_tokens or room, room)})
         assert controls.max_tokens is not None
-        return _Plan(request, controls, prompt, controls.max_tokens, seed, controls.best_of or wanted, wanted)
+        return Plan(request, controls, prompt, controls.max_tokens, seed, controls.best_of or wanted, wanted)
 
-    def _with_seed(self, request: Request, seed: int) -> Controls:
-        return request.controls.model_copy(update={"seed": seed})
+    def sequences(self, plan: Plan) -> list[decode.Sequence]:
+        """Return the outputs to make of a settled request.
 
-    def _sequences(self, plans: list[_Plan]) -> list[decode.Sequence]:
-        """Return the outputs to make of settled requests."""
-        sequences = []
-        for place, plan in enumerate(plans):
-            settings = Settings.of(plan.controls, self._token_of)
-            constraint = self._grammars.compile(plan.controls.format) if plan.controls.format else None
-            sequences += [decode.Sequence(
-                request=place, output=output, prompt=plan.prompt, settings=settings, seed=plan.seed,
-                budget=plan.budget, text=Detokeniser(plan.controls.stop), alternatives=plan.request.alternatives,
-                constraint=constraint.fork() if constraint else None) for output in range(plan.outputs)]
-        return sequences
+        Raises:
+            ControlError: `logit_bias` or `format` cannot be used with this model.
+        """
+        settings = Settings.of(plan.controls, self._token_of)
+        constraint = self._grammars.compile(plan.controls.format) if plan.controls.format else None
+        return [decode.Sequence(
+            output=output, prompt=plan.prompt, settings=settings, seed=plan.seed, budget=plan.budget,
+            text=Detokeniser(plan.controls.stop), alternatives=plan.request.alternatives,
+            constraint=constraint.fork() if constraint else None) for output in range(plan.outputs)]
 
     def _token_of(self, key: str) -> int:
         """Return the token of a `logit_bias` key: an id in digits, else a text that is exactly one token."""
@@ -232,36 +274,34 @@ class Engine:
                                fix="give one of these parts, or a token id")
         return tokens[0]
 
-    def _result(self, plan: _Plan, outputs: list[Output], seconds: float) -> Result:
-        """Rank outputs and sign them."""
+    def result(self, plan: Plan, sequences: list[decode.Sequence], seconds: float) -> Result:
+        """Rank finished sequences and sign them.
+
+        Raises:
+            ControlError: a sequence could not go on.
+        """
+        for sequence in sequences:
+            if sequence.error is not None:
+                raise sequence.error
+        outputs = [_output(sequence) for sequence in sequences]
         made = sum(len(output.tokens) for output in outputs)
         if len(outputs) > 1:
             outputs = sorted(outputs, key=lambda output: -output.score)[:plan.wanted]
             for rank, output in enumerate(outputs):
                 output.steps = [dataclasses.replace(step, output=rank) for step in output.steps]
+        return Result(outputs=outputs, prompt_tokens=len(plan.prompt), new_tokens=made, seed=plan.seed,
+                      seconds=seconds, model=self.model_digest, lineage=self.sign(plan))
+
+    def sign(self, plan: Plan) -> dict[str, Any]:
+        """Return what makes a request's outputs again: model, request, settled controls, arithmetic and code."""
         request = plan.request.model_dump(mode="json", exclude_none=True, exclude={"controls", "alternatives"})
         controls = plan.controls.model_dump(mode="json", exclude_none=True)
-        wish = digest_json({**request, "controls": controls})
-        lineage = {**self.lineage, "model": self.model_digest, "request": wish, "controls": controls, "seed": plan.seed,
-                   "dtype": self.dtype, "code": code_digest(), "torch": str(torch.__version__)}
-        return Result(outputs=outputs, prompt_tokens=len(plan.prompt), new_tokens=made, seed=plan.seed,
-                      seconds=seconds, model=self.model_digest, lineage=lineage)
+        return {**self.lineage, "model": self.model_digest, "request": digest_json({**request, "controls": controls}),
+                "controls": controls, "seed": plan.seed, "dtype": self.dtype, "code": code_digest(),
+                "torch": str(torch.__version__)}
 
 
-def _output(sequence: decode.Sequence, steps: list[Step]) -> Output:
+def _output(sequence: decode.Sequence) -> Output:
     """Collect a finished sequence; the score is the mean log-probability of its tokens under the model."""
-    return Output(text="".join(step.text for step in steps), tokens=sequence.tokens, steps=steps,
+    return Output(text="".join(step.text for step in sequence.steps), tokens=sequence.tokens, steps=sequence.steps,
                   finish=sequence.finish or "", score=sum(sequence.logprobs) / len(sequence.logprobs))
-
-
-def _batches(plans: list[_Plan]) -> Iterator[list[int]]:
-    """Group requests, longest first, so that a batch holds like lengths and at most `_BATCH` sequences."""
-    batch, size = list[int](), 0
-    for index in sorted(range(len(plans)), key=lambda i: (-len(plans[i].prompt) - plans[i].budget, i)):
-        if batch and size + plans[index].outputs > _BATCH:
-            yield batch
-            batch, size = [], 0
-        batch.append(index)
-        size += plans[index].outputs
-    if batch:
-        yield batch

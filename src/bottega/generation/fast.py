@@ -1,24 +1,30 @@
 """The transformer for decoding on a CPU: weights packed once, few operations a step, every row by itself.
 
 Same mathematics as families/transformer.py (tests compare the two). What is different: query, key and value are one
-product, gate and up another; query and key heads are normalised and turned together; each row attends over exactly its
-own tokens, without masks or padding. With fp16 or int8 weights a row's logits are therefore the same bits whatever
-else is in the batch and however many threads share the work.
+product, gate and up another; query and key heads are normalised and turned together; keys and values lie in arenas
+(arena.py). With fp16 or int8 weights a row's logits are therefore the same bits whatever else is under way and however
+many threads share the work.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bottega.families.attention import attend
-from bottega.families.base import Cache
 from bottega.families.blocks import rotary_tables
-from bottega.families.cache import KeyValueCache, check_room
 from bottega.families.transformer import Layer, Transformer
+from bottega.generation.arena import ArenaReading, ArenaRows
 from bottega.generation.linear import Linear, packer
 
+if TYPE_CHECKING:
+    from bottega.generation.runner import Reading, Rows
+
+# layer, query [N, heads, head_dim], key and value [N, kv_heads, head_dim] of new tokens → mixed [N, heads · head_dim]
+Mix: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 _TILE = 64  # rows of the rotary tables made at a time grow by doubling from here
 
 
@@ -49,13 +55,14 @@ class FastTransformer:
     Args:
         generator: on the CPU.
         dtype: `fp32`, `fp16` or `int8`, of all matrices but the input embedding.
+        piece: tokens of a prompt read at once.
     """
 
     @torch.inference_mode()
-    def __init__(self, generator: Transformer, dtype: str) -> None:
-        self.config, self.dtype = generator.config, dtype
+    def __init__(self, generator: Transformer, dtype: str, piece: int) -> None:
+        self.config, self.dtype, self._piece = generator.config, dtype, piece
         self._embedding = generator.model.embed_tokens.weight.float().clone()
-        self._head = packer(dtype)(generator.head_weight.float())
+        self.head: Linear = packer(dtype)(generator.head_weight.float())
         self._layers = [_PackedLayer(layer, dtype) for layer in generator.model.layers if isinstance(layer, Layer)]
         self._norm = generator.model.norm.weight.float().clone()
         self._eps = torch.tensor(self.config.norm_eps)
@@ -69,48 +76,47 @@ class FastTransformer:
                                      self.config.rope_theta)
             self._cos, self._sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
-    def new_cache(self, batch: int, capacity: int) -> KeyValueCache:
-        """Return an empty cache, fp32."""
-        config = self.config
-        return KeyValueCache.empty(config.depth, batch, config.kv_heads, capacity, config.head_dim,
-                                   dtype=torch.float32, device=torch.device("cpu"))
+    def read(self, prompt: list[int]) -> Reading:
+        """See `Runner.read`."""
+        return ArenaReading(self, prompt, self._piece)
 
-    @torch.inference_mode()
-    def prefill(self, prompts: list[list[int]], cache: Cache) -> Tensor:
-        """See `Runner.prefill`: rows one after another, each without padding."""
-        assert isinstance(cache, KeyValueCache)
-        sizes = [len(prompt) for prompt in prompts]
-        flat = torch.tensor([token for prompt in prompts for token in prompt])
-        ends = torch.tensor(sizes).cumsum(0)
-        return self._head(self._hidden(flat, sizes, cache)[ends - 1])
-
-    @torch.inference_mode()
-    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """See `Runner.step`."""
-        assert isinstance(cache, KeyValueCache)
-        return self._head(self._hidden(tokens, [1] * tokens.shape[0], cache))
+    def rows(self) -> Rows:
+        """See `Runner.rows`."""
+        return ArenaRows(self)
 
     @torch.inference_mode()
     def all_logits(self, tokens: list[int]) -> Tensor:
         """See `Runner.all_logits`."""
-        cache = self.new_cache(1, len(tokens))
-        return self._head(self._hidden(torch.tensor(tokens), [len(tokens)], cache))
+        return self.head(self._all_hidden(tokens))
 
-    def _hidden(self, tokens: Tensor, sizes: list[int], cache: KeyValueCache) -> Tensor:
-        """Return final hidden states [N, width] of N = sum(sizes) new tokens, rows concatenated.
+    @torch.inference_mode()
+    def pooled(self, tokens: list[int]) -> Tensor:
+        """See `Runner.pooled`."""
+        return self._all_hidden(tokens).mean(0)
 
-        Raises:
-            InputError: a row has no room left in the cache.
+    def _all_hidden(self, tokens: list[int]) -> Tensor:
+        reading, parts = ArenaReading(self, tokens, self._piece), []
+        while reading.remaining:
+            reading.advance()
+            parts.append(reading.hidden)
+        return torch.cat(parts)
+
+    def hidden(self, tokens: Tensor, positions: list[int], mix: Mix) -> Tensor:
+        """Return final hidden states [N, width].
+
+        Args:
+            tokens: int64 [N].
+            positions: place of each token in its own sequence.
+            mix: attention, which also stores the new keys and values.
         """
-        config, lengths = self.config, cache.lengths.tolist()
-        check_room(lengths, sizes, cache.capacity)
-        self._tables(cache.capacity)
-        heads, kv, dim, eps = config.heads, config.kv_heads, config.head_dim, self._eps
-        if len(set(lengths)) == 1 and set(sizes) == {1}:
-            place = slice(lengths[0], lengths[0] + 1)
+        config, eps = self.config, self._eps
+        self._tables(max(positions) + 1)
+        heads, kv, dim = config.heads, config.kv_heads, config.head_dim
+        if positions.count(positions[0]) == len(positions):
+            place = slice(positions[0], positions[0] + 1)
             cos, sin = self._cos[place], self._sin[place]
         else:
-            places = torch.cat([torch.arange(old, old + new) for old, new in zip(lengths, sizes, strict=True)])
+            places = torch.tensor(positions)
             cos, sin = self._cos[places], self._sin[places]
         x = F.embedding(tokens, self._embedding)
         for index, layer in enumerate(self._layers):
@@ -119,12 +125,9 @@ class FastTransformer:
             if layer.norm_heads is not None:
                 turned = _normed(turned, layer.norm_heads, eps)
             turned = torch.addcmul(turned * cos, turned.roll(dim // 2, -1), sin)
-            mixed = _attention(turned[:, :heads], turned[:, heads:], qkv[:, heads + kv:], cache.keys[index],
-                               cache.values[index], lengths, sizes)
-            x = layer.out(mixed).add_(x)
+            x = layer.out(mix(index, turned[:, :heads], turned[:, heads:], qkv[:, heads + kv:])).add_(x)
             gate, up = layer.gate_up(_normed(x, layer.norm_mid, eps)).chunk(2, -1)
             x = layer.down(F.silu(gate).mul_(up)).add_(x)
-        cache.lengths += torch.tensor(sizes)
         return _normed(x, self._norm, eps)
 
 
@@ -132,49 +135,3 @@ def _normed(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
     """Return x / sqrt(mean(x²) + eps) · weight over the last axis; half the time of `F.rms_norm`."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return (x * torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_()).mul_(weight)
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, lengths: list[int],
-               sizes: list[int]) -> Tensor:
-    """Write keys and values of new tokens and attend, each row over its own tokens.
-
-    Args:
-        q: [N, heads, head_dim] of all rows' new tokens, concatenated; k, v: [N, kv_heads, head_dim].
-        keys, values: one layer's cache, [B, kv_heads, capacity, head_dim].
-        lengths: tokens in the cache before; sizes: new ones, of each row.
-
-    Returns:
-        [N, heads · head_dim].
-    """
-    rows, old, new = len(sizes), lengths[0], sizes[0]
-    if lengths.count(old) == rows and sizes.count(new) == rows and (new == 1 or rows == 1):
-        end = old + new
-        keys[:, :, old:end] = k.view(rows, new, *k.shape[1:]).transpose(1, 2)
-        values[:, :, old:end] = v.view(rows, new, *v.shape[1:]).transpose(1, 2)
-        if new == 1:
-            return _attend_once(q, keys[:, :, :end], values[:, :, :end])
-        return attend(q.unsqueeze(0), keys[:, :, :end], values[:, :, :end], None, causal=True)[0]
-    parts, start = [], 0
-    for row, (old, new) in enumerate(zip(lengths, sizes, strict=True)):
-        part, one = slice(start, start + new), slice(row, row + 1)
-        parts.append(_attention(q[part], k[part], v[part], keys[one], values[one], [old], [new]))
-        start += new
-    return torch.cat(parts)
-
-
-def _attend_once(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Return softmax(q kᵀ / sqrt(head_dim)) v for one new token a row.
-
-    Plain products, because `scaled_dot_product_attention` sums in another order for another batch or number of threads.
-
-    Args:
-        q: [B, heads, head_dim].
-        keys, values: [B, kv_heads, S, head_dim].
-
-    Returns:
-        [B, heads · head_dim].
-    """
-    rows, heads, dim = q.shape
-    grouped = q.reshape(rows * keys.shape[1], -1, dim)  # heads that share a key head become rows of one product
-    scores = torch.baddbmm(q.new_zeros(1), grouped, keys.flatten(0, 1).transpose(1, 2), beta=0, alpha=dim**-0.5)
-    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view(rows, heads * dim)

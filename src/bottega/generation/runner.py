@@ -1,6 +1,7 @@
-"""One model as the decode loop sees it: read prompts, then one token a sequence and step. Rows may differ in length.
+"""One model as the decode loop sees it: prompts are read piece by piece, rows of many requests step together.
 
-`GeneratorRunner` drives any `TokenGenerator`; the transformer has a faster one in fast.py.
+`GeneratorRunner` drives any `TokenGenerator`; the transformer has a faster one in fast.py. Both keep these names:
+a `Reading` is one prompt on its way into the model, `Rows` are the sequences under way.
 """
 
 from __future__ import annotations
@@ -16,23 +17,95 @@ from bottega.families.transformer import Transformer
 from bottega.generation.fast import FastTransformer
 from bottega.generation.linear import DTYPES, supports_fp16
 
+PIECE = 256  # tokens of a prompt read at once; fixed, so that a prompt gives the same bits whatever else is going on
+
+
+class Reading(Protocol):
+    """A prompt being read. `remaining` tokens are still to come."""
+
+    remaining: int
+
+    def advance(self) -> int:
+        """Read the next piece and return its length in tokens."""
+
+
+class Rows(Protocol):
+    """Sequences under way, in the order they were added."""
+
+    def add(self, reading: Reading, copies: int, room: int) -> Tensor:
+        """Append `copies` rows that go on from a finished reading, each with room for `room` more tokens.
+
+        Returns:
+            fp32 logits [V] after the prompt's last token.
+        """
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one more token a row, int64 [B], and return the fp32 logits [B, V] after it, on the CPU."""
+
+    def keep(self, rows: list[int]) -> None:
+        """Forget all rows but these, given in ascending order."""
+
 
 class Runner(Protocol):
-    """What the decode loop asks of a model. Logits are fp32 on the CPU."""
+    """What the engine asks of a model."""
 
     dtype: str
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
-        """Return an empty cache."""
+    def read(self, prompt: list[int]) -> Reading:
+        """Begin to read a prompt."""
 
-    def prefill(self, prompts: list[list[int]], cache: Cache) -> Tensor:
-        """Read whole prompts into an empty cache and return the logits [B, V] after the last token of each."""
-
-    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Read one more token a row, int64 [B], and return the logits [B, V] after it."""
+    def rows(self) -> Rows:
+        """Return an empty set of rows."""
 
     def all_logits(self, tokens: list[int]) -> Tensor:
         """Return the logits [T, V] after each token of one sequence."""
+
+    def pooled(self, tokens: list[int]) -> Tensor:
+        """Return the mean [width] of the final hidden states of one sequence."""
+
+
+class _GeneratorReading:
+    """See `Reading`; the cache is one row."""
+
+    def __init__(self, generator: TokenGenerator, prompt: list[int]) -> None:
+        self._generator, self._prompt, self.remaining = generator, prompt, len(prompt)
+        self.cache = generator.new_cache(1, len(prompt))
+        self.hidden = torch.empty(0)
+
+    @torch.inference_mode()
+    def advance(self) -> int:
+        start = len(self._prompt) - self.remaining
+        piece = torch.tensor([self._prompt[start:start + PIECE]], device=self._generator.head_weight.device)
+        self.hidden = self._generator.hidden(piece, cache=self.cache)
+        self.remaining -= piece.shape[1]
+        return piece.shape[1]
+
+
+class _GeneratorRows:
+    """See `Rows`; one cache holds all rows and is rebuilt when rows come or go."""
+
+    def __init__(self, generator: TokenGenerator) -> None:
+        self._generator, self._device = generator, generator.head_weight.device
+        self._cache: Cache | None = None
+
+    @torch.inference_mode()
+    def add(self, reading: Reading, copies: int, room: int) -> Tensor:
+        assert isinstance(reading, _GeneratorReading)
+        capacity = int(reading.cache.lengths[0]) + room
+        fresh = reading.cache.select(torch.zeros(copies, dtype=torch.int64, device=self._device))
+        self._cache = fresh.join(None, capacity) if self._cache is None else self._cache.join(fresh, capacity)
+        logits: Tensor = self._generator.head(reading.hidden[0, -1])
+        return logits.float().cpu()
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self._generator(tokens.to(self._device).unsqueeze(1), cache=self._cache)
+        return logits[:, 0].float().cpu()
+
+    @torch.inference_mode()
+    def keep(self, rows: list[int]) -> None:
+        assert self._cache is not None
+        self._cache = self._cache.select(torch.tensor(rows, device=self._device)) if rows else None
 
 
 class GeneratorRunner:
@@ -44,35 +117,25 @@ class GeneratorRunner:
         name = str(generator.head_weight.dtype).removeprefix("torch.")
         self.dtype = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(name, name)
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
-        """Return an empty cache."""
-        return self._generator.new_cache(batch, capacity)
+    def read(self, prompt: list[int]) -> Reading:
+        """See `Runner.read`."""
+        return _GeneratorReading(self._generator, prompt)
 
-    @torch.inference_mode()
-    def prefill(self, prompts: list[list[int]], cache: Cache) -> Tensor:
-        """See `Runner.prefill`; prompts are padded on the right."""
-        sizes = torch.tensor([len(prompt) for prompt in prompts])
-        padded = torch.zeros(len(prompts), int(sizes.max()), dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            padded[row, :len(prompt)] = torch.tensor(prompt)
-        even = bool((sizes == sizes[0]).all())
-        counts = None if even else sizes.to(self._device)
-        hidden = self._generator.hidden(padded.to(self._device), cache=cache, counts=counts)
-        last = hidden[torch.arange(len(prompts), device=self._device), sizes.to(self._device) - 1]
-        logits: Tensor = self._generator.head(last)
-        return logits.float().cpu()
-
-    @torch.inference_mode()
-    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """See `Runner.step`."""
-        logits: Tensor = self._generator(tokens.to(self._device).unsqueeze(1), cache=cache)
-        return logits[:, 0].float().cpu()
+    def rows(self) -> Rows:
+        """See `Runner.rows`."""
+        return _GeneratorRows(self._generator)
 
     @torch.inference_mode()
     def all_logits(self, tokens: list[int]) -> Tensor:
         """See `Runner.all_logits`."""
         logits: Tensor = self._generator(torch.tensor([tokens], device=self._device))
         return logits[0].float().cpu()
+
+    @torch.inference_mode()
+    def pooled(self, tokens: list[int]) -> Tensor:
+        """See `Runner.pooled`."""
+        hidden: Tensor = self._generator.hidden(torch.tensor([tokens], device=self._device))
+        return hidden[0].float().mean(0).cpu()
 
 
 def make_runner(generator: TokenGenerator, dtype: str = "auto") -> Runner:
@@ -94,7 +157,7 @@ def make_runner(generator: TokenGenerator, dtype: str = "auto") -> Runner:
             dtype = "fp16" if supports_fp16() else "fp32"
         if dtype == "fp16" and not supports_fp16():
             raise InputError("this processor has no half-precision product in torch", fix="use fp32 or int8")
-        return FastTransformer(generator, dtype)
+        return FastTransformer(generator, dtype, PIECE)
     if dtype in ("fp16", "int8"):
         raise InputError(f"dtype {dtype} is for transformers on a CPU", fix="use dtype=auto")
     return GeneratorRunner(generator)

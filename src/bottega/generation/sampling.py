@@ -198,24 +198,23 @@ def stages(logits: Tensor, settings: Settings, histories: list[History] | None,
         yield "top_p", keep_top_p(logits, settings.top_p)
 
 
+def nothing_left() -> ControlError:
+    """Return the error of a sequence that may not go on with any token."""
+    return ControlError("the controls together forbid every token",
+                        fix="check logit_bias against the format: one forbids what the other needs")
+
+
 def draw(logits: Tensor, settings: Settings, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """Take one token a row.
 
     Args:
-        logits: fp32 [B, V] after `adjust`.
+        logits: fp32 [B, V] after `adjust`, each row with at least one token left.
         settings: temperature and filters.
         uniforms: fp64 [B] in [0, 1), one a row; not looked at when the temperature is 0.
 
     Returns:
         tokens int64 [B], and fp32 [B] the probability of each after all controls.
-
-    Raises:
-        ControlError: the controls together forbid every token.
     """
-    best = logits.amax(-1, keepdim=True)
-    if bool(best.isneginf().any()):
-        raise ControlError("the controls together forbid every token",
-                           fix="check logit_bias against the format: one forbids what the other needs")
     if settings.temperature == 0:
         return logits.argmax(-1), torch.ones(logits.shape[0])
     scaled = logits / settings.temperature if settings.temperature != 1 else logits

@@ -1,0 +1,222 @@
+"""One loaded model shared by many: requests join the running batch as places free up, and leave when they are done.
+
+`bottega serve` runs one `Batcher` a model; `pytest tests/generation/test_batcher.py` drives one from many threads. A
+long prompt is read in pieces between the steps of those already running, so that it stalls nobody for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from bottega.core.errors import BottegaError, BusyError, InputError, Interrupted
+from bottega.core.request import Request, Result, Step
+from bottega.generation.decode import Decoder, Sequence
+from bottega.generation.engine import Engine, Plan
+from bottega.generation.runner import PIECE, Reading
+
+# new steps of one request, and how it ended (None: it goes on); called from the batcher's thread
+Deliver: TypeAlias = Callable[[list[Step], Result | BottegaError | None], None]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request on its way.
+
+    Attributes:
+        plan: the settled request.
+        submitted: when it came, by `time.perf_counter()`; started: when its prompt began to be read.
+    """
+
+    plan: Plan
+    sequences: list[Sequence]
+    deliver: Deliver
+    submitted: float
+    started: float = 0.0
+    reading: Reading | None = None
+    cancelled: bool = False
+    sent: list[int] = field(default_factory=list)
+
+
+class Batcher:
+    """A thread that steps all requests of one model together.
+
+    Args:
+        engine: the model.
+        slots: outputs made at the same time.
+        queue: requests that may wait for a place.
+    """
+
+    def __init__(self, engine: Engine, *, slots: int = 64, queue: int = 256) -> None:
+        self.engine, self.slots, self._limit = engine, slots, queue
+        self._wake = threading.Condition()
+        self._waiting: deque[Ticket] = deque()
+        self._reading: Ticket | None = None
+        self._running: list[Ticket] = []
+        self._closing = False
+        self._pace = 1.0  # seconds a request takes once it has a place, a running mean
+        self.tokens = 0  # made so far, by all requests
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Outputs being made."""
+        active = [*self._running, *([self._reading] if self._reading else [])]
+        return sum(len(ticket.sequences) for ticket in active)
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a place."""
+        return len(self._waiting)
+
+    def submit(self, request: Request, deliver: Deliver) -> Ticket:
+        """Queue a request.
+
+        Args:
+            request: what is wanted.
+            deliver: gets the steps as they are made; its last call carries the `Result`, or the error.
+
+        Raises:
+            ControlError, InputError: as in `Engine.generate`; more outputs than there are slots.
+            BusyError: the queue is full, or the batcher is closing.
+        """
+        plan = self.engine.plan(request)
+        if plan.outputs > self.slots:
+            raise InputError(f"{plan.outputs} outputs are more than are made at a time ({self.slots})",
+                             where="n, best_of", fix=f"ask for at most {self.slots}")
+        ticket = Ticket(plan, self.engine.sequences(plan), deliver, time.perf_counter())
+        ticket.sent = [0] * plan.outputs
+        with self._wake:
+            if self._closing:
+                raise BusyError("the model is being put away", retry_after=5.0)
+            if len(self._waiting) >= self._limit:
+                wait = max(1.0, self._pace * len(self._waiting) / self.slots)
+                raise BusyError(f"all {self.slots} places are taken and {len(self._waiting)} requests wait",
+                                retry_after=wait)
+            self._waiting.append(ticket)
+            self._wake.notify()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Free a request's places at the next step; its `deliver` gets `Interrupted`, unless it is over already."""
+        with self._wake:
+            ticket.cancelled = True
+            self._wake.notify()
+
+    def close(self, *, drain: bool = True) -> None:
+        """Stop taking requests, finish (or with `drain=False` abandon) those at hand, and end the thread."""
+        with self._wake:
+            self._closing = True
+            if not drain:
+                for ticket in [*self._waiting, *self._running, *([self._reading] if self._reading else [])]:
+                    ticket.cancelled = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        decoder = self.engine.decoder()
+        while True:
+            with self._wake:
+                while not (self._waiting or self._reading or self._running or self._closing):
+                    self._wake.wait()
+                if self._closing and not (self._waiting or self._reading or self._running):
+                    return
+            self._drop(decoder)
+            try:
+                self._admit(decoder)
+                decoder.round()
+            except Exception as error:  # a fault of one batch must not end the service
+                _log.exception("a batch failed")
+                self._fail(BottegaError(f"the model failed: {type(error).__name__}", fix="see the server's log"))
+                decoder = self.engine.decoder()
+                continue
+            for ticket in list(self._running):
+                self._pass_on(ticket)
+
+    def _drop(self, decoder: Decoder) -> None:
+        """Take out what was cancelled."""
+        with self._wake:
+            gone = [ticket for ticket in self._waiting if ticket.cancelled]
+            for ticket in gone:
+                self._waiting.remove(ticket)
+        if self._reading is not None and self._reading.cancelled:
+            gone.append(self._reading)
+            self._reading = None
+        leaving = [ticket for ticket in self._running if ticket.cancelled]
+        if leaving:
+            decoder.drop({id(sequence) for ticket in leaving for sequence in ticket.sequences})
+            self._running = [ticket for ticket in self._running if not ticket.cancelled]
+        for ticket in (*gone, *leaving):
+            self._end(ticket, Interrupted("the request was cancelled"))
+
+    def _admit(self, decoder: Decoder) -> None:
+        """Read at most a piece's worth of prompts, and let the finished ones join."""
+        budget = PIECE
+        while budget > 0:
+            if self._reading is None:
+                with self._wake:
+                    if not self._waiting or self.running + len(self._waiting[0].sequences) > self.slots:
+                        return
+                    ticket = self._waiting.popleft()
+                    self._reading = ticket
+                ticket.started = time.perf_counter()
+                ticket.reading = self.engine.begin(ticket.plan)
+            ticket = self._reading
+            assert ticket.reading is not None
+            budget -= ticket.reading.advance()
+            if not ticket.reading.remaining:
+                decoder.add(ticket.reading, ticket.sequences)
+                ticket.reading = None
+                self._running.append(ticket)
+                self._reading = None
+
+    def _pass_on(self, ticket: Ticket) -> None:
+        """Deliver a request's new steps, and its result when all its outputs are over."""
+        over = all(sequence.over for sequence in ticket.sequences)
+        fresh: list[Step] = []
+        ranked = ticket.plan.outputs > ticket.plan.wanted  # nothing can be shown before the best are known
+        for place, sequence in enumerate(ticket.sequences):
+            new = sequence.steps[ticket.sent[place]:]
+            ticket.sent[place] += len(new)
+            self.tokens += len(new)
+            if not ranked:
+                fresh += new
+        end: Result | BottegaError | None = None
+        if over or any(sequence.error for sequence in ticket.sequences):
+            seconds = time.perf_counter() - ticket.started
+            self._pace += 0.1 * (seconds - self._pace)
+            try:
+                end = self.engine.result(ticket.plan, ticket.sequences, seconds)
+                if ranked:
+                    fresh = [step for output in end.outputs for step in output.steps]
+            except BottegaError as error:
+                end, ticket.cancelled = error, not over  # the outputs still under way leave with the one that failed
+            if over:
+                self._running.remove(ticket)
+        if ticket.cancelled and end is not None:
+            ticket.deliver(fresh, end)
+            ticket.deliver = _nobody
+        elif fresh or end is not None:
+            ticket.deliver(fresh, end)
+
+    def _fail(self, error: BottegaError) -> None:
+        """End everything under way with an error; what waits stays."""
+        broken = [*self._running, *([self._reading] if self._reading else [])]
+        self._running, self._reading = [], None
+        for ticket in broken:
+            self._end(ticket, error)
+
+    def _end(self, ticket: Ticket, error: BottegaError) -> None:
+        ticket.reading = None
+        ticket.deliver([], error)
+
+
+def _nobody(steps: list[Step], end: Result | BottegaError | None) -> None:
+    """Take what nobody waits for any more."""
