@@ -1,0 +1,214 @@
+"""What people say about outputs: thumbs, choices, edits, comments; `POST /v1/feedback` and the studio add them.
+
+Choices and edits become preference pairs, the next training set. A rater's newest word about the same thing counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from bottega.core.errors import InputError
+from bottega.core.validate import Strict
+from bottega.workshop import audit, settings
+from bottega.workshop.names import new_id
+from bottega.workshop.schema import FeedbackRow, OutputRow, WorkRow
+from bottega.workshop.store import Store
+from bottega.workshop.works import find_output, made_from
+
+Kind = Literal["thumb", "choice", "edit", "comment"]
+_LONGEST = {"edit": 200_000, "comment": 10_000}  # characters
+_REASONS, _LONGEST_REASON = 20, 200
+
+
+class Feedback(Strict):
+    """One person's word about an output.
+
+    Attributes:
+        kind: `thumb` (value 1 or -1), `choice` (output over rejected), `edit` (text is the corrected answer) or
+            `comment` (text is the words).
+        output: id of the output; for a choice, of the preferred one.
+        rejected: for a choice, id of the other output.
+        value: for a thumb, 1 or -1.
+        text: for an edit or a comment.
+        reasons: short labels, such as "wrong fact".
+        consent: whether it may be used for training.
+    """
+
+    kind: Kind
+    output: str
+    rejected: str | None = None
+    value: int | None = None
+    text: str | None = None
+    reasons: list[str] = []
+    consent: bool = True
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preferred and a rejected answer to the same conversation."""
+
+    messages: list[dict[str, str]]
+    chosen: str
+    rejected: str
+    feedback_id: str
+    rater: str
+    created: datetime
+    model_digest: str
+    source: Literal["choice", "edit"]
+    consent: bool
+
+
+def add(store: Store, feedback: Feedback, rater: str) -> str:
+    """Keep one feedback and return its id; durable when this returns.
+
+    Raises:
+        NotFoundError: an output is not in the store.
+        InputError: a field is missing, too much or too long, a choice is not between two outputs for the same prompt,
+            or words were given although the workshop keeps none.
+    """
+    _check(feedback)
+    with store.write() as session:
+        _check_outputs(session, feedback)
+        if feedback.text is not None and settings.retention(session) == 0:
+            raise InputError(f"this workshop keeps no content, so it cannot keep the words of this {feedback.kind}",
+                             fix="give a thumb, or ask the administrator to change retention_days")
+        id = new_id("fb")
+        if feedback.kind != "comment":
+            session.execute(_same(feedback, rater).values(replaced_by=id))
+        session.add(FeedbackRow(id=id, created=datetime.now(UTC), rater=rater, replaced_by=None,
+                                **feedback.model_dump()))
+        audit.append(session, actor=rater, action="feedback", subject=id, detail={
+            "kind": feedback.kind, "output": feedback.output, "rejected": feedback.rejected, "value": feedback.value,
+            "consent": feedback.consent})
+    return id
+
+
+def listed(store: Store, *, alias: str | None = None, kind: str | None = None, output: str | None = None,
+           limit: int = 100) -> list[dict[str, Any]]:
+    """Return feedback as plain values with the alias and model it is about, newest first.
+
+    Args:
+        store: the workshop's store.
+        alias: only about works asked for by this name.
+        kind: only of this kind.
+        output: only about this output.
+        limit: at most this many.
+
+    Raises:
+        InputError: `limit` is below 1.
+    """
+    query = (select(FeedbackRow, WorkRow.alias, WorkRow.model, WorkRow.model_digest)
+             .join(OutputRow, FeedbackRow.output == OutputRow.id).join(WorkRow, OutputRow.work == WorkRow.id)
+             .order_by(FeedbackRow.created.desc(), FeedbackRow.id.desc()).limit(audit.bounded(limit)))
+    if alias is not None:
+        query = query.where(WorkRow.alias == alias)
+    if kind is not None:
+        query = query.where(FeedbackRow.kind == kind)
+    if output is not None:
+        query = query.where(FeedbackRow.output == output)
+    with store.read() as session:
+        return [{"id": row.id, "created": row.created.isoformat(), "rater": row.rater, "kind": row.kind,
+                 "output": row.output, "rejected": row.rejected, "value": row.value, "text": row.text,
+                 "reasons": row.reasons, "consent": row.consent, "replaced_by": row.replaced_by,
+                 "alias": asked, "model": model, "model_digest": digest}
+                for row, asked, model, digest in session.execute(query)]
+
+
+def counts(store: Store, alias: str | None = None) -> dict[str, int]:
+    """Return how many thumbs `up` and `down`, `choice`, `edit` and `comment` stand, replaced ones not counted."""
+    query = select(FeedbackRow.kind, FeedbackRow.value, func.count()).where(
+        FeedbackRow.replaced_by.is_(None)).group_by(FeedbackRow.kind, FeedbackRow.value)
+    if alias is not None:
+        query = (query.join(OutputRow, FeedbackRow.output == OutputRow.id)
+                 .join(WorkRow, OutputRow.work == WorkRow.id).where(WorkRow.alias == alias))
+    found = dict.fromkeys(("up", "down", "choice", "edit", "comment"), 0)
+    with store.read() as session:
+        for kind, value, number in session.execute(query):
+            found[("up" if value == 1 else "down") if kind == "thumb" else kind] += number
+    return found
+
+
+def pairs(store: Store, model_names: list[str] | tuple[str, ...] | None = None) -> list[Pair]:
+    """Return the preferences that stand, oldest first: choices, and edits preferred over what they correct.
+
+    Left out is what cannot teach: forgotten content, equal texts, and filled gaps (text before and after).
+
+    Args:
+        store: the workshop's store.
+        model_names: only about outputs of these models.
+    """
+    good, bad, asked = aliased(OutputRow), aliased(OutputRow), aliased(WorkRow)
+    query = (select(FeedbackRow, good.text, bad.text, asked.request, asked.model_digest)
+             .join(good, FeedbackRow.output == good.id).join(asked, good.work == asked.id)
+             .outerjoin(bad, FeedbackRow.rejected == bad.id)
+             .where(FeedbackRow.kind.in_(("choice", "edit")), FeedbackRow.replaced_by.is_(None))
+             .order_by(FeedbackRow.created, FeedbackRow.id))
+    if model_names is not None:
+        query = query.where(asked.model.in_(list(model_names)))
+    found = []
+    with store.read() as session:
+        for row, text, other, request, digest in session.execute(query):
+            chosen, rejected = (text, other) if row.kind == "choice" else (row.text, text)
+            messages = _conversation(request)
+            if messages and chosen is not None and rejected is not None and chosen != rejected:
+                found.append(Pair(messages, chosen, rejected, row.id, row.rater, row.created, digest, row.kind,
+                                  row.consent))
+    return found
+
+
+def _conversation(request: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the turns a request asks to continue; a prompt is one user turn."""
+    content = made_from(request)
+    if "messages" in content:
+        return [{"role": turn["role"], "content": turn["content"]} for turn in content["messages"]]
+    if "prompt" in content and "suffix" not in content:
+        return [{"role": "user", "content": content["prompt"]}]
+    return []
+
+
+def _check(feedback: Feedback) -> None:
+    """Refuse a feedback whose fields do not fit its kind."""
+    kind, wanted = feedback.kind, {"thumb": "value", "choice": "rejected", "edit": "text", "comment": "text"}
+    for name in ("value", "rejected", "text"):
+        if (getattr(feedback, name) is not None) != (name == wanted[kind]):
+            verb = "needs" if name == wanted[kind] else "has no"
+            raise InputError(f"a {kind} {verb} '{name}'", where="feedback",
+                             fix=f"a {kind} has output and {wanted[kind]}")
+    if kind == "thumb" and feedback.value not in (1, -1):
+        raise InputError(f"a thumb of {feedback.value} is not allowed", where="feedback", fix="give 1 or -1")
+    if feedback.text is not None and not (feedback.text.strip() and len(feedback.text) <= _LONGEST[kind]):
+        raise InputError(f"the text of this {kind} has {len(feedback.text)} characters", where="feedback",
+                         fix=f"write something, at most {_LONGEST[kind]} characters")
+    if len(feedback.reasons) > _REASONS or any(len(reason) > _LONGEST_REASON for reason in feedback.reasons):
+        raise InputError("the reasons are too many or too long", where="feedback",
+                         fix=f"at most {_REASONS} of {_LONGEST_REASON} characters")
+
+
+def _check_outputs(session: Session, feedback: Feedback) -> None:
+    output = find_output(session, feedback.output)
+    if feedback.rejected is None:
+        return
+    other = find_output(session, feedback.rejected)
+    if other is output:
+        raise InputError(f"the choice names output {output.id} twice", fix="name the preferred and the rejected one")
+    if output.work == other.work:
+        return
+    if not (output.parent.kept and other.parent.kept):
+        raise InputError(f"the prompts of {output.id} and {other.id} are no longer kept",
+                         fix="compare outputs of one request, or newer ones")
+    if made_from(output.parent.request) != made_from(other.parent.request):
+        raise InputError(f"outputs {output.id} and {other.id} answer different prompts",
+                         fix="choose between answers to the same prompt")
+
+
+def _same(feedback: Feedback, rater: str) -> Any:
+    """Return the update of what this rater said before about the same output, or the same two."""
+    ids = [feedback.output] if feedback.rejected is None else [feedback.output, feedback.rejected]
+    query = update(FeedbackRow).where(FeedbackRow.rater == rater, FeedbackRow.kind == feedback.kind,
+                                      FeedbackRow.replaced_by.is_(None), FeedbackRow.output.in_(ids))
+    return query if feedback.rejected is None else query.where(FeedbackRow.rejected.in_(ids))

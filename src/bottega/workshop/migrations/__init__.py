@@ -1,0 +1,1 @@
+"""Migrations of the workshop's store, applied by `Store.open`."""
