@@ -1,0 +1,23 @@
+"""`POST /v1/chat/completions`: a conversation is answered, whole or as a stream."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bottega.core.request import Request as Wish
+from bottega.server.respond import respond
+from bottega.server.schemas import ChatBody
+from bottega.server.shapes import ChatShape
+
+router = APIRouter(prefix="/v1", tags=["generation"])
+
+
+@router.post("/chat/completions", response_model=None)
+async def chat(body: ChatBody, request: Request) -> Response:
+    """Answer a conversation."""
+    shown = (body.top_logprobs or 0) if body.logprobs else None
+    wish = Wish(messages=[message.message() for message in body.messages], controls=body.controls(),
+                alternatives=max(shown or 0, body.bottega.alternatives))
+    return await respond(body, request, [wish], lambda pieces: ChatShape(shown, pieces), "chat.completion")

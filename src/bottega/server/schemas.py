@@ -1,0 +1,302 @@
+"""What clients may send, under OpenAI's names; `curl localhost:8400/openapi.json` shows it.
+
+An unknown field is refused with the nearest known name, a field of OpenAI's that is not supported is refused unless it
+has the value that changes nothing, so that no wish is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from bottega.core.errors import suggest
+from bottega.core.request import Controls, Format, Message
+from bottega.server.errors import PARAMS, ApiError, shown
+
+Number = float | None
+Count = int | None
+_ROLES = {"developer": "system", "function": "tool"}
+
+
+def refuse(problem: str, param: str) -> PydanticCustomError:
+    """Return a fault of validation with its own words."""
+    return PydanticCustomError("field", "{problem}", {"problem": problem, "param": param})
+
+
+class Body(BaseModel):
+    """Base of all request bodies.
+
+    Attributes:
+        harmless: documented fields that need no support → the values that change nothing (None always may stand).
+        ignored: documented fields that have no effect on the answer.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    harmless: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    ignored: ClassVar[frozenset[str]] = frozenset({"user", "metadata", "safety_identifier"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        kept = {}
+        for name, value in data.items():
+            if name in cls.model_fields:
+                kept[name] = value
+            elif name in cls.harmless:
+                if value is not None and value not in cls.harmless[name]:
+                    raise refuse(f"{name} is not supported; {shown(value)} was given. Leave it out", name)
+            elif name not in cls.ignored:
+                known = [*cls.model_fields, *cls.harmless]
+                raise refuse(f"there is no field {shown(name)}; {suggest(name, known)}", str(name)[:80])
+        return kept
+
+
+class Part(BaseModel):
+    """A piece of a message's content."""
+
+    model_config = ConfigDict(strict=True)
+    type: Literal["text"]
+    text: str
+
+
+class MessageBody(BaseModel):
+    """One turn; what clients echo from earlier answers (refusal, annotations …) is ignored."""
+
+    model_config = ConfigDict(strict=True)
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_only(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for name in ("tool_calls", "function_call", "audio"):
+                if data.get(name):
+                    raise refuse(f"{name} is not supported; give the message's content as text", name)
+            parts = data.get("content")
+            for part in parts if isinstance(parts, list) else []:
+                if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
+                    raise refuse(f"a content part of type {shown(part['type'])} is not supported; this model takes "
+                                 "text only", "content")
+        return data
+
+    def message(self) -> Message:
+        """Return the turn as the lower floors know it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message.model_validate({"role": _ROLES.get(self.role, self.role), "content": text})
+
+
+class StreamOptions(BaseModel):
+    """What a stream sends besides the text."""
+
+    model_config = ConfigDict(strict=True)
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class JsonSchema(BaseModel):
+    """A JSON schema the output must match."""
+
+    model_config = ConfigDict(strict=True)
+    name: str = ""
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class TextFormat(BaseModel):
+    """Free text."""
+
+    type: Literal["text"]
+
+
+class ObjectFormat(BaseModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class SchemaFormat(BaseModel):
+    """JSON by a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class RegexFormat(BaseModel):
+    """Text that a regular expression matches as a whole."""
+
+    type: Literal["regex"]
+    regex: str
+
+
+class GrammarFormat(BaseModel):
+    """Text by a Lark grammar."""
+
+    type: Literal["grammar"]
+    grammar: str
+
+
+ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat | RegexFormat | GrammarFormat,
+                           Field(discriminator="type")]
+
+
+class Extension(Body):
+    """What Bottega understands beyond OpenAI's interface.
+
+    Attributes:
+        alternatives: how many other candidates are kept for each token, for looking inside later.
+        door: where the request comes from.
+    """
+
+    alternatives: Annotated[int, Field(ge=0, le=20)] = 0
+    door: Literal["api", "studio"] = "api"
+
+
+class Sampling(Body):
+    """What chat and completions have in common; ranges are those of the controls (see `bottega generate --help`)."""
+
+    model: str | None = None
+    frequency_penalty: Number = None
+    presence_penalty: Number = None
+    repetition_penalty: Number = None
+    logit_bias: dict[str, float] | None = None
+    max_tokens: Count = None
+    n: Count = None
+    best_of: Count = None
+    seed: Count = None
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Number = None
+    top_k: Count = None
+    top_p: Number = None
+    min_p: Number = None
+    response_format: ResponseFormat | None = None
+    bottega: Extension = Extension()
+
+    def controls(self) -> Controls:
+        """Return the controls that are asked for.
+
+        Raises:
+            ApiError: 400 that names the field, its value and what is allowed.
+        """
+        if self.stream_options is not None and not self.stream:
+            raise ApiError(400, "stream_options is for streams only; set stream to true or leave it out",
+                           param="stream_options")
+        wish = {name: getattr(self, name) for name in Controls.model_fields if hasattr(self, name)}
+        wish["n"] = self.n or 1 if self.n is None else self.n
+        wish["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
+        wish["format"] = self._format()
+        try:
+            return Controls.model_validate({name: value for name, value in wish.items() if value is not None})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = str(fault["loc"][0]) if fault["loc"] else "best_of"
+            name = PARAMS.get(name, self._sent(name))
+            message = fault["msg"].removeprefix("Value error, ")
+            raise ApiError(400, f"{name}: {shown(fault['input'])} is not allowed. {message}", param=name) from None
+
+    def _sent(self, name: str) -> str:
+        """Return the name under which the client sent a control."""
+        return name
+
+    def _format(self) -> Format | None:
+        wish = self.response_format
+        if isinstance(wish, ObjectFormat):
+            return Format(json_schema={"type": "object"})
+        if isinstance(wish, SchemaFormat):
+            return Format(json_schema=wish.json_schema.schema_)
+        if isinstance(wish, RegexFormat):
+            return Format(regex=wish.regex)
+        return Format(grammar=wish.grammar) if isinstance(wish, GrammarFormat) else None
+
+
+class ChatBody(Sampling):
+    """Body of `POST /v1/chat/completions`."""
+
+    ignored = Body.ignored | {"prompt_cache_key", "prompt_cache_retention"}
+    harmless = {"audio": (), "function_call": ("none", "auto"), "functions": ([],), "modalities": (["text"],),
+                "parallel_tool_calls": (True, False), "prediction": (), "reasoning_effort": ("none",),
+                "service_tier": ("auto", "default"), "store": (False,), "tool_choice": ("none", "auto"),
+                "tools": ([],), "verbosity": ("medium",), "web_search_options": ()}
+
+    messages: Annotated[list[MessageBody], Field(min_length=1)]
+    max_completion_tokens: Count = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    def controls(self) -> Controls:
+        """Return the controls that are asked for; see `Sampling.controls`.
+
+        Raises:
+            ApiError: 400 that names the field.
+        """
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
+        if self.max_completion_tokens is not None:
+            if self.max_tokens is not None:
+                raise ApiError(400, "give either max_completion_tokens or max_tokens", param="max_tokens")
+            return Sampling.controls(self.model_copy(update={"max_tokens": self.max_completion_tokens}))
+        return super().controls()
+
+    def _sent(self, name: str) -> str:
+        return "max_completion_tokens" if name == "max_tokens" and self.max_completion_tokens is not None else name
+
+
+class CompletionBody(Sampling):
+    """Body of `POST /v1/completions`."""
+
+    harmless = {"echo": (False,)}
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
+    suffix: str | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_only(cls, data: Any) -> Any:
+        return no_tokens(data, "prompt")
+
+
+class EmbeddingsBody(Body):
+    """Body of `POST /v1/embeddings`."""
+
+    harmless = {"dimensions": ()}
+
+    model: str | None = None
+    input: str | Annotated[list[str], Field(min_length=1, max_length=2048)]
+    encoding_format: Literal["float", "base64"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_only(cls, data: Any) -> Any:
+        return no_tokens(data, "input")
+
+
+class ModerationBody(Body):
+    """Body of `POST /v1/moderations`; the model is always the workshop's guard."""
+
+    model: str | None = None
+    input: str | Annotated[list[str | Part], Field(min_length=1, max_length=128)]
+
+
+def no_tokens(data: Any, name: str) -> Any:
+    """Pass a body on unless a field holds token ids.
+
+    Raises:
+        PydanticCustomError: it does.
+    """
+    value = data.get(name) if isinstance(data, dict) else None
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise refuse(f"{name}: token ids are not supported; send text", name)
+    return data
+
+
+_MODELS: list[type[BaseModel]] = [ChatBody, CompletionBody, EmbeddingsBody, ModerationBody, MessageBody, Part,
+                                  StreamOptions, JsonSchema, SchemaFormat, RegexFormat, GrammarFormat, Extension]
+NAMES = frozenset(field.alias or name for model in _MODELS for name, field in model.model_fields.items())
