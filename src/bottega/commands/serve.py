@@ -26,7 +26,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8400,
     database: Database = None,
     slots: Annotated[int, typer.Option(min=1, max=4096, help="Outputs made at the same time.")] = 64,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are told to come back.")] = 256,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are told to come back.")] = 256,
     public_host: Annotated[list[str] | None, typer.Option(
         help="Name under which a proxy on this machine passes requests on; keys are needed then.")] = None,
     as_json: Json = False,

@@ -22,6 +22,7 @@ from bottega.core.errors import (
     NotFoundError,
     RefusedError,
 )
+from bottega.core.request import Controls
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error",
           429: "rate_limit_error", 500: "server_error", 503: "server_error"}
@@ -89,12 +90,17 @@ def translate(error: BottegaError) -> ApiError | None:
     if isinstance(error, NotFoundError):
         return ApiError(404, message, code="not_found")
     if isinstance(error, ControlError):
-        found_name = _CONTROL.search(error.problem)
-        name = (found_name[1] or found_name[2]) if found_name else None
-        return ApiError(400, message, param=PARAMS.get(name or "", name))
+        return ApiError(400, message, param=_control(error))
     if isinstance(error, InputError):
         return ApiError(400, message)
     return stopping() if isinstance(error, Interrupted) else None
+
+
+def _control(error: ControlError) -> str | None:
+    """Return the control that an error of the lower floors is about, under the name clients use."""
+    quoted = _CONTROL.search(error.problem)
+    names = ([quoted[1] or quoted[2]] if quoted else []) + [error.where.partition(".")[0]]
+    return next((PARAMS.get(name, name) for name in names if name in Controls.model_fields), None)
 
 
 PARAMS = {"format": "response_format"}  # controls that have another name in OpenAI's interface
@@ -132,6 +138,6 @@ def _path(place: Sequence[int | str], names: frozenset[str]) -> str:
     for part in place[1:]:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part in names:
+        elif part in names and path.rpartition(".")[2] != part:  # the tag of a union repeats the field's name
             path += f".{part}" if path else part
     return path

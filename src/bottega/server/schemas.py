@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from bottega.core.errors import suggest
-from bottega.core.request import Controls, Format, Message
+from bottega.core.request import Controls, Message
 from bottega.server.errors import PARAMS, ApiError, shown
+from bottega.server.formats import FORMATS, ResponseFormat, as_format
 
 Number = float | None
 Count = int | None
@@ -98,53 +99,6 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool | None = None
 
 
-class JsonSchema(BaseModel):
-    """A JSON schema the output must match."""
-
-    model_config = ConfigDict(strict=True)
-    name: str = ""
-    description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
-    strict: bool | None = None
-
-
-class TextFormat(BaseModel):
-    """Free text."""
-
-    type: Literal["text"]
-
-
-class ObjectFormat(BaseModel):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-
-class SchemaFormat(BaseModel):
-    """JSON by a schema."""
-
-    type: Literal["json_schema"]
-    json_schema: JsonSchema
-
-
-class RegexFormat(BaseModel):
-    """Text that a regular expression matches as a whole."""
-
-    type: Literal["regex"]
-    regex: str
-
-
-class GrammarFormat(BaseModel):
-    """Text by a Lark grammar."""
-
-    type: Literal["grammar"]
-    grammar: str
-
-
-ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat | RegexFormat | GrammarFormat,
-                           Field(discriminator="type")]
-
-
 class Extension(Body):
     """What Bottega understands beyond OpenAI's interface.
 
@@ -189,9 +143,9 @@ class Sampling(Body):
             raise ApiError(400, "stream_options is for streams only; set stream to true or leave it out",
                            param="stream_options")
         wish = {name: getattr(self, name) for name in Controls.model_fields if hasattr(self, name)}
-        wish["n"] = self.n or 1 if self.n is None else self.n
+        wish["n"] = 1 if self.n is None else self.n
         wish["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
-        wish["format"] = self._format()
+        wish["format"] = as_format(self.response_format)
         try:
             return Controls.model_validate({name: value for name, value in wish.items() if value is not None})
         except ValidationError as error:
@@ -204,16 +158,6 @@ class Sampling(Body):
     def _sent(self, name: str) -> str:
         """Return the name under which the client sent a control."""
         return name
-
-    def _format(self) -> Format | None:
-        wish = self.response_format
-        if isinstance(wish, ObjectFormat):
-            return Format(json_schema={"type": "object"})
-        if isinstance(wish, SchemaFormat):
-            return Format(json_schema=wish.json_schema.schema_)
-        if isinstance(wish, RegexFormat):
-            return Format(regex=wish.regex)
-        return Format(grammar=wish.grammar) if isinstance(wish, GrammarFormat) else None
 
 
 class ChatBody(Sampling):
@@ -298,5 +242,5 @@ def no_tokens(data: Any, name: str) -> Any:
 
 
 _MODELS: list[type[BaseModel]] = [ChatBody, CompletionBody, EmbeddingsBody, ModerationBody, MessageBody, Part,
-                                  StreamOptions, JsonSchema, SchemaFormat, RegexFormat, GrammarFormat, Extension]
+                                  StreamOptions, Extension, *FORMATS]
 NAMES = frozenset(field.alias or name for model in _MODELS for name, field in model.model_fields.items())
