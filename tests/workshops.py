@@ -54,17 +54,16 @@ def small_workshop(tmp_path_factory: pytest.TempPathFactory) -> SmallWorkshop:
     """The small workshop; tests must copy its `models` into a workshop of their own before they change anything."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    return make_small_workshop(shared / "small-workshop")
+    kept = os.environ.get("BOTTEGA_SMALL_WORKSHOP")  # a folder that later runs of the tests use again
+    return make_small_workshop(Path(kept) if kept else shared / "small-workshop")
 
 
 def copy_workshop(source: SmallWorkshop, home: Path) -> Path:
-    """Return a new workshop folder with the same models (linked, not copied byte by byte)."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "models").mkdir(exist_ok=True)
-    for name in (source.lm, source.assistant):
-        target = home / "models" / name
-        target.mkdir(exist_ok=True)
-        for file in (source.home / "models" / name).iterdir():
-            if not (target / file.name).exists():
-                os.link(file, target / file.name)
+    """Return a new workshop folder with the same models and the lineage of their data, linked instead of copied."""
+    files = [file for name in (source.lm, source.assistant) for file in (source.home / "models" / name).iterdir()]
+    for file in (*files, *source.home.glob("data/*/lineage.json")):
+        target = home / file.relative_to(source.home)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            os.link(file, target)
     return home

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from bottega.core.request import Controls, Request
 from bottega.generation.engine import Engine
-from bottega.generation.explain import as_data, explain, render_outputs
+from bottega.generation.explain import as_data, render, render_outputs
 
 REQUEST = Request(prompt="The cat", alternatives=3, controls=Controls(seed=1, max_tokens=5, temperature=0.7, top_k=9))
 
@@ -19,7 +19,7 @@ def printed(picture: object) -> str:
 
 def test_picture_shows_text_probabilities_rivals_and_controls(engine: Engine) -> None:
     result = engine.generate(REQUEST)
-    picture = printed(explain(engine, REQUEST))
+    picture = printed(render(result))
     assert f"seed {result.seed}" in picture
     for step in result.outputs[0].steps:
         assert f"{step.probability:.1%}" in picture

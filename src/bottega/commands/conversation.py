@@ -14,7 +14,7 @@ from bottega.core.files import write_json
 from bottega.core.request import Controls, Message, Output, Request
 
 if TYPE_CHECKING:
-    from bottega.generation.engine import Engine
+    from bottega.commands.session import Session
 
 _HELP = {
     "/help": "this list",
@@ -33,7 +33,7 @@ class Conversation:
     """One chat session.
 
     Args:
-        engine: a loaded model tuned to answer.
+        session: an open session with a model tuned to answer.
         controls: starting controls.
         system: instruction before the conversation.
 
@@ -41,11 +41,11 @@ class Conversation:
         InputError: the model was not tuned to answer.
     """
 
-    def __init__(self, engine: Engine, controls: Controls, system: str | None = None) -> None:
-        if not engine.answers:
+    def __init__(self, session: Session, controls: Controls, system: str | None = None) -> None:
+        if not session.served.answers:
             raise InputError("this model continues text, it was not tuned to answer",
                              fix="use 'bottega generate', or fine-tune it with an sft recipe")
-        self.engine, self.controls, self.system = engine, controls, system  # one answer a turn, see _request
+        self.session, self.controls, self.system = session, controls, system  # one answer a turn, see _request
         self.turns: list[Message] = []
 
     def run(self) -> None:
@@ -82,9 +82,9 @@ class Conversation:
         """Stream an answer to the last message and remember what was said, also when it was stopped."""
         said = ""
         try:
-            for step in self.engine.stream(self._request()):
-                said += step.text
-                typer.echo(step.text, nl=False)
+            for delta in self.session.stream(self._request()):
+                said += delta.text
+                typer.echo(delta.text, nl=False)
                 sys.stdout.flush()
         except InputError:
             self.turns.pop()  # a message that does not fit is not kept
@@ -146,7 +146,7 @@ class Conversation:
 
     def _set(self, rest: str) -> None:
         if not rest:
-            for name, value in self.controls.over(self.engine.controls).model_dump(exclude_none=True).items():
+            for name, value in self.controls.over(self.session.engine.controls).model_dump(exclude_none=True).items():
                 typer.echo(f"{name} = {value}")
             return
         name, sign, value = rest.partition("=")
@@ -167,5 +167,5 @@ class Conversation:
         if not self.turns or self.turns[-1].role != "assistant":
             raise InputError("there is no answer to open yet", fix="type a message first")
         said = self.turns[-1].content
-        scored: Output = self.engine.score(self._messages()[:-1], said, alternatives=5)
+        scored: Output = self.session.engine.score(self._messages()[:-1], said, alternatives=5)
         Console().print(render_outputs([scored]))

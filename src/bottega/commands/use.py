@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bottega.commands.common import Json, ModelName, emit, open_engine, start
+from bottega.commands.common import Json, ModelName, emit, start
 from bottega.commands.controls import with_controls
 
 if TYPE_CHECKING:
@@ -41,29 +41,31 @@ def generate(
 
       bottega generate "My kettle arrived broken." --n 3 --seed 7
     """
-    start(as_json)
-    engine = open_engine(model)
-    request = _request(engine.answers, prompt, system, suffix, raw, controls)
-    wanted = controls.over(engine.controls)
-    if as_json or save or (wanted.n or 1) > 1 or (wanted.best_of or 1) > 1:
-        result = engine.generate(request)
-        record = _record(request, result)
-        if save:
-            from bottega.core.files import write_json
+    from bottega.commands.session import Session
 
-            write_json(save, record)
-        if as_json:
-            emit(record)
+    start(as_json)
+    with Session(model) as session:
+        request = _request(session.served.answers, prompt, system, suffix, raw, controls)
+        wanted = controls.over(session.engine.controls)
+        if not (as_json or save or (wanted.n or 1) > 1 or (wanted.best_of or 1) > 1):
+            for delta in session.stream(request):
+                typer.echo(delta.text, nl=False)
+                sys.stdout.flush()
+            typer.echo("")
             return
-        for number, output in enumerate(result.outputs, 1):
-            if len(result.outputs) > 1:
-                typer.secho(f"── {number} · mean log-probability {output.score:.3f}", dim=True)
-            typer.echo(output.text)
+        result = session.make(request)
+    record = _record(request, result)
+    if save:
+        from bottega.core.files import write_json
+
+        write_json(save, record)
+    if as_json:
+        emit(record)
         return
-    for step in engine.stream(request):
-        typer.echo(step.text, nl=False)
-        sys.stdout.flush()
-    typer.echo("")
+    for number, output in enumerate(result.outputs, 1):
+        if len(result.outputs) > 1:
+            typer.secho(f"── {number} · mean log-probability {output.score:.3f}", dim=True)
+        typer.echo(output.text)
 
 
 def explain(
@@ -81,12 +83,13 @@ def explain(
 
     Example: bottega explain "My kettle arrived broken." --temperature 0.8 --top-p 0.9
     """
+    from bottega.commands.session import Session
     from bottega.generation.explain import as_data, render
 
     start(as_json)
-    engine = open_engine(model)
-    request = _request(engine.answers, prompt, system, suffix, raw, controls, alternatives)
-    result = engine.generate(request)
+    with Session(model) as session:
+        request = _request(session.served.answers, prompt, system, suffix, raw, controls, alternatives)
+        result = session.make(request)
     if as_json:
         emit(as_data(result))
     else:
@@ -104,6 +107,7 @@ def reproduce(
 
     Example: bottega generate "Hello" --save hello.json && bottega reproduce hello.json
     """
+    from bottega.commands.session import Session
     from bottega.core.errors import InputError
     from bottega.core.files import read_json
     from bottega.core.request import Request
@@ -117,11 +121,11 @@ def reproduce(
         wish = record["request"]
     except (TypeError, KeyError):
         raise InputError(f"{file} is not a kept result", fix="make one with 'bottega generate … --save FILE'") from None
-    engine = open_engine(model or place)
-    if engine.model_digest != digest:
-        raise InputError(f"the model is not the one that made {file}: digest {engine.model_digest[:12]} instead of "
-                         f"{digest[:12]}", fix="name the right one with --model")
-    again = engine.generate(validate(Request, wish, where=str(file), error=InputError))
+    with Session(model or place) as session:
+        if session.served.digest != digest:
+            raise InputError(f"the model is not the one that made {file}: digest {session.served.digest[:12]} instead "
+                             f"of {digest[:12]}", fix="name the right one with --model")
+        again = session.make(validate(Request, wish, where=str(file), error=InputError))
     texts = [output.text for output in again.outputs]
     same = texts == before
     if as_json:
@@ -138,8 +142,10 @@ def chat(model: ModelName = None, system: System = None, *, controls: Controls) 
     While chatting: /help lists the commands (settings, undo, look inside the last answer, save).
     """
     from bottega.commands.conversation import Conversation
+    from bottega.commands.session import Session
 
-    Conversation(open_engine(model), controls, system).run()
+    with Session(model) as session:
+        Conversation(session, controls, system).run()
 
 
 def _request(answers: bool, prompt: str, system: str | None, suffix: str | None, raw: bool, controls: Controls,

@@ -8,26 +8,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from bottega.core.request import Output, Request, Result, Step
+from bottega.core.request import Output, Result, Step
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bottega.generation.engine import Engine
-
-_ALTERNATIVES = 5
 # lowest probability → colour; a glance shows where the model was sure
 _COLOURS = ((0.9, "green"), (0.5, "yellow"), (0.1, "dark_orange"), (0.0, "red"))
-
-
-def explain(engine: Engine, request: Request) -> RenderableType:
-    """Generate with alternatives recorded (5 unless the request says how many) and return the picture.
-
-    Raises:
-        ControlError, InputError: as in `Engine.generate`.
-    """
-    count = request.alternatives or _ALTERNATIVES
-    return render(engine.generate(request.model_copy(update={"alternatives": count})))
 
 
 def as_data(result: Result) -> dict[str, Any]:

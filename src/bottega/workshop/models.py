@@ -1,0 +1,208 @@
+"""Which models the workshop serves under which names, and each one loaded once: `bottega serve` prints the list."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bottega.core.bundle import META, Bundle, bundles
+from bottega.core.errors import BottegaError, InputError, NotFoundError, suggest
+from bottega.core.files import MANIFEST
+from bottega.core.progress import say
+from bottega.workshop import registry
+from bottega.workshop.store import Store
+
+if TYPE_CHECKING:
+    from bottega.generation.batcher import Batcher
+
+DEFAULT_ALIAS = "assistant"
+ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
+_LOADED = 4  # models kept in memory; the one that was idle longest makes room
+
+
+@dataclass(frozen=True)
+class Served:
+    """A name that can be asked for, and the model it stands for now.
+
+    Attributes:
+        id: the name to ask for: an alias or a model's own name.
+        name: the model's name; `digest` that of its bundle.
+        alias: whether `id` is an alias.
+        answers: whether the model was tuned to answer conversations.
+        created: when the model was made, in seconds since 1970.
+        context: tokens that a prompt with its output may have.
+    """
+
+    id: str
+    name: str
+    digest: str
+    alias: bool
+    answers: bool
+    created: int
+    context: int
+    objective: str
+    path: Path
+
+
+class Models:
+    """The models of one workshop.
+
+    Args:
+        home: the workshop's folder.
+        store: its store.
+        only: names to serve; None serves all.
+        slots, queue: of each model's batcher.
+    """
+
+    def __init__(self, home: Path, store: Store, *, only: list[str] | None = None, slots: int = 64,
+                 queue: int = 256) -> None:
+        self._home, self._store, self._only, self._slots, self._queue = home, store, only, slots, queue
+        self._known: dict[Path, tuple[float, Served]] = {}
+        self._served: dict[str, Served] = {}
+        self._batchers: dict[str, Batcher] = {}  # by digest, the one used last at the end
+        self._loading: dict[str, asyncio.Task[Batcher]] = {}
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Look at the models' folder and the aliases again.
+
+        The first time there is a model that answers and no alias, the newest becomes `assistant`. An alias whose model
+        was made again under its name follows it; one whose model is gone is left out until the model is back.
+        """
+        with self._lock:
+            found = {served.name: served for path in bundles(self._home / "models")
+                     if (served := self._look(path)) is not None}
+            aliases = registry.aliases(self._store)
+            answering = [served for served in found.values() if served.answers]
+            if not aliases and answering:
+                newest = max(answering, key=lambda served: served.created)
+                registry.point(self._store, DEFAULT_ALIAS, newest.name, newest.digest, actor="workshop",
+                               reason="the first model that answers")
+                aliases = registry.aliases(self._store)
+            named: dict[str, Served] = {}
+            for alias in aliases.values():
+                served = found.get(alias.model)
+                if served is None:
+                    continue
+                if served.digest != alias.model_digest:
+                    registry.point(self._store, alias.name, served.name, served.digest, actor="workshop",
+                                   reason="the model of this name was made again")
+                named[alias.name] = replace(served, id=alias.name, alias=True)
+            everything = {**found, **named}
+            if self._only is not None:
+                unknown = [name for name in self._only if name not in everything]
+                if unknown:
+                    raise NotFoundError(f"unknown model '{unknown[0]}'", fix=suggest(unknown[0], everything))
+                everything = {name: everything[name] for name in self._only}
+            self._served = everything
+
+    def add(self, path: Path) -> Served:
+        """Serve one model folder, wherever it lies, by its own name.
+
+        Raises:
+            InputError, CorruptError: it is no model of text, or damaged.
+        """
+        found = self._read(path)
+        self._served[found.name] = found
+        return found
+
+    def _look(self, path: Path) -> Served | None:
+        """Return a model folder as it is served by its own name; None and a warning when it cannot be."""
+        stamp = max((path / name).stat().st_mtime for name in (META, MANIFEST) if (path / name).is_file())
+        known = self._known.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        try:
+            served = self._read(path)
+        except BottegaError as error:
+            say(f"warning: {path.name} is not served: {error.problem}")
+            return None
+        self._known[path] = (stamp, served)
+        return served
+
+    def _read(self, path: Path) -> Served:
+        """Verify a model folder and note it in the store.
+
+        Raises:
+            InputError, CorruptError: see `add`.
+        """
+        bundle = Bundle.open(path)
+        if bundle.meta.get("codec", "text") != "text":
+            raise InputError(f"{path} is a model of {bundle.meta['codec']}, not of text",
+                             fix="choose a text model; see 'bottega models'")
+        objective = str(bundle.meta.get("objective") or "")
+        made = int(datetime.fromisoformat(bundle.lineage.made).timestamp())
+        served = Served(bundle.name, bundle.name, bundle.digest, False, objective in ANSWERING, made,
+                        int(bundle.meta.get("context", 0)), objective, path)
+        registry.register(self._store, name=served.name, digest=served.digest, path=path.resolve(),
+                          family=str(bundle.meta["family"]), objective=objective, answers=served.answers,
+                          meta={"metrics": bundle.meta.get("metrics", {}), "context": served.context})
+        return served
+
+    def served(self) -> list[Served]:
+        """Return what can be asked for: aliases, then models that answer, then the rest; newest first."""
+        return sorted(self._served.values(), key=lambda s: (not s.alias, not s.answers, -s.created, s.id))
+
+    def resolve(self, model: str | None) -> Served:
+        """Return what a name stands for; without a name, the first of `served`.
+
+        Raises:
+            NotFoundError: nothing of this name is served; the message names the nearest.
+        """
+        if model not in self._served:
+            self.refresh()  # it may have been made a moment ago
+        if not model:
+            if not self._served:
+                raise NotFoundError("the workshop holds no model", where=str(self._home),
+                                    fix="run 'bottega demo', or train one with 'bottega train'")
+            return self.served()[0]
+        if model not in self._served:
+            raise NotFoundError(f"unknown model '{model[:100]}'", fix=suggest(model[:100], self._served))
+        return self._served[model]
+
+    async def engine(self, served: Served) -> Batcher:
+        """Return a model's batcher; loads it at first use.
+
+        Raises:
+            CorruptError, InputError: the bundle cannot be loaded.
+        """
+        digest = served.digest
+        if digest in self._batchers:
+            self._batchers[digest] = self._batchers.pop(digest)
+            return self._batchers[digest]
+        if digest not in self._loading:
+            self._loading[digest] = asyncio.create_task(self._load(served))
+        return await asyncio.shield(self._loading[digest])  # who leaves meanwhile does not stop it for the others
+
+    async def _load(self, served: Served) -> Batcher:
+        try:
+            batcher = await asyncio.to_thread(self._open, served)
+            idle = [digest for digest, other in self._batchers.items() if not other.running and not other.waiting]
+            for digest in idle[:max(0, len(self._batchers) + 1 - _LOADED)]:
+                await asyncio.to_thread(self._batchers.pop(digest).close)
+            self._batchers[served.digest] = batcher
+            return batcher
+        finally:
+            del self._loading[served.digest]
+
+    def _open(self, served: Served) -> Batcher:
+        from bottega.generation.batcher import Batcher
+        from bottega.generation.engine import Engine
+
+        engine = Engine.open(served.path)
+        if engine.model_digest != served.digest:
+            raise InputError(f"the model '{served.name}' was made again a moment ago", fix="ask again")
+        return Batcher(engine, slots=self._slots, queue=self._queue)
+
+    def loaded(self) -> dict[str, Batcher]:
+        """Return the loaded models' batchers by bundle digest."""
+        return dict(self._batchers)
+
+    async def close(self, *, drain: bool) -> None:
+        """Put all models away."""
+        for batcher in [self._batchers.pop(digest) for digest in list(self._batchers)]:
+            await asyncio.to_thread(batcher.close, drain=drain)
