@@ -1,0 +1,1 @@
+"""The studio: the web app of the workshop, served by `bottega serve` beside the HTTP API."""

@@ -1,0 +1,88 @@
+"""The Inside pages: how an answer came about, token by token; `bottega serve`, then /inside.
+
+Each position is shown twice: the model's own probabilities, and those after the controls, from which the token was
+drawn. What is not listed is summed up, so that each of the two columns makes a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse, JSONResponse
+
+from bottega.studio.lineage import chain, licences
+from bottega.studio.studio import Studio
+from bottega.workshop import inside as workshop_inside
+from bottega.workshop import works
+from bottega.workshop.works import Work
+
+_SEARCHED = 500
+_SHOWN = 60
+
+
+def columns(step: dict[str, Any]) -> dict[str, Any]:
+    """Return one position with both distributions complete.
+
+    Args:
+        step: a recorded step (`core.request.Step` as plain data).
+
+    Returns:
+        token text, `rows` ({text, model, after, chosen}, most probable first, the chosen token among them), `rest`
+        ({model, after}: everything not listed), what the controls changed, and how the answer ended here.
+    """
+    rows = [_row(step["token_text"], step["logprob"], step["probability"], chosen=True)]
+    rows += [_row(other["text"], other["logprob"], other["probability"]) for other in step.get("alternatives") or ()
+             if other["token"] != step["token"]]
+    rows.sort(key=lambda row: -row["model"])
+    rest = {name: max(0.0, 1.0 - math.fsum(row[name] for row in rows)) for name in ("model", "after")}
+    return {"text": step["token_text"], "shown": step["text"], "rows": rows, "rest": rest,
+            "changes": list(step.get("changes") or ()), "finish": step.get("finish")}
+
+
+def _row(text: str, logprob: float | None, probability: float | None, chosen: bool = False) -> dict[str, Any]:
+    model = 0.0 if logprob is None else math.exp(logprob)
+    return {"text": text, "model": model, "after": model if probability is None else probability, "chosen": chosen}
+
+
+def asked(work: Work) -> str:
+    """Return the last thing a person said in a request, or nothing when it is no longer kept."""
+    messages = work.request.get("messages") or ()
+    said = [message["content"] for message in messages if message.get("role") == "user"]
+    return str((said[-1] if said else work.request.get("prompt")) or "")
+
+
+def matches(work: Work, query: str) -> bool:
+    """Say whether an id, the model, the question or an answer holds the words."""
+    texts = [work.id, work.alias, work.model, asked(work), *(output.text or "" for output in work.outputs)]
+    return any(query.casefold() in text.casefold() for text in texts)
+
+
+def routes(studio: Studio) -> APIRouter:
+    """Return the two pages and the data of one answer."""
+    router, workshop = studio.router(), studio.workshop
+
+    @router.get("/inside")
+    def listing(q: str = "") -> HTMLResponse:
+        found = works.works(workshop.store, limit=_SEARCHED if q else _SHOWN)
+        shown = [(work, asked(work)) for work in found if not q or matches(work, q)][:_SHOWN]
+        return studio.page("inside_list.html", active="inside", works=shown, q=q, searched=_SEARCHED)
+
+    @router.get("/inside/{output_id}")
+    def page(output_id: str) -> HTMLResponse:
+        work, output = works.output(workshop.store, output_id)
+        maker = next((one for one in workshop.models.served() if one.digest == work.model_digest), None)
+        links = chain(maker.path, workshop.home) if maker else []
+        controls = {name: value for name, value in (work.request.get("controls") or {}).items() if value is not None}
+        return studio.page("inside.html", active="inside", work=work, output=output, links=links,
+                           licences=licences(links), controls=controls, messages=work.request.get("messages"),
+                           prompt=work.request.get("prompt"))
+
+    @router.get("/studio/inside/{output_id}.json")
+    async def data(output_id: str) -> JSONResponse:
+        found = await workshop_inside.inside(workshop, output_id)
+        positions = [columns(step) for step in found.steps]
+        return JSONResponse({"steps": positions, "replayed": found.replayed, "why": found.missing})
+
+    return router

@@ -1,0 +1,96 @@
+"""The Models pages: what is served, where each model came from, and the loop that makes it better; see /models."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+
+from bottega.core.errors import NotFoundError, suggest
+from bottega.core.validate import Strict
+from bottega.studio.lineage import chain, description, licences
+from bottega.studio.studio import Studio, actor
+from bottega.workshop import feedback, improve, improvements, preferences, registry
+from bottega.workshop.models import Served
+
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n+", re.DOTALL)
+
+
+class Decision(Strict):
+    """Why a challenger is approved or rejected."""
+
+    reason: str = Field(default="", max_length=2000)
+
+
+def card(served: Served) -> str:
+    """Return the model card without its metadata block; empty when there is none."""
+    try:
+        text = (served.path / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return _FRONT_MATTER.sub("", text)
+
+
+def weight(served: Served) -> int:
+    """Return the bytes a model takes on disk."""
+    return sum(file.stat().st_size for file in served.path.glob("*") if file.is_file())
+
+
+def routes(studio: Studio) -> APIRouter:
+    """Return the two pages and the JSON routes of the loop."""
+    router, workshop = studio.router(), studio.workshop
+    store = workshop.store
+
+    def find(name: str) -> Served:
+        served = {one.id: one for one in workshop.models.served()}
+        if name not in served:
+            raise NotFoundError(f"there is no model '{name}'", fix=suggest(name, served))
+        return served[name]
+
+    @router.get("/models")
+    def listing() -> HTMLResponse:
+        served = workshop.models.served()
+        aliases = [(one, feedback.counts(store, one.id)) for one in served if one.alias]
+        bundles = [(one, description(one.path), weight(one)) for one in served if not one.alias]
+        return studio.page("models.html", active="models", aliases=aliases, bundles=bundles)
+
+    @router.get("/models/{name}")
+    def page(name: str) -> HTMLResponse:
+        served = find(name)
+        links, meta = chain(served.path, workshop.home), description(served.path)
+        loop: dict[str, Any] = {"counts": {}, "runs": [], "history": []}
+        if served.alias:
+            loop = {"counts": feedback.counts(store, name), "runs": improvements.listed(store, alias=name),
+                    "history": registry.history(store, name)}
+        return studio.page("model.html", active="models", served=served, meta=meta, links=links, card=card(served),
+                           licences=licences(links), weight=weight(served), least=preferences.LEAST_PAIRS, **loop)
+
+    @router.post("/studio/models/{alias}/improve")
+    def start(request: Request, alias: str) -> JSONResponse:
+        if not find(alias).alias:
+            raise NotFoundError(f"'{alias}' is a model, not an alias", fix="improve an alias, such as 'assistant'")
+        return JSONResponse({"id": improve.start_improvement(workshop, alias, actor(request))})
+
+    @router.get("/studio/improvements/{improvement_id}")
+    def progress(improvement_id: str) -> JSONResponse:
+        run = improvements.get(store, improvement_id)
+        return JSONResponse({**dataclasses.asdict(run), "created": run.created.isoformat(),
+                             "updated": run.updated.isoformat()})
+
+    @router.post("/studio/improvements/{improvement_id}/approve")
+    def approve(request: Request, improvement_id: str, body: Decision) -> JSONResponse:
+        improve.approve(store, improvement_id, actor(request), body.reason)
+        workshop.models.refresh()
+        return JSONResponse({})
+
+    @router.post("/studio/improvements/{improvement_id}/reject")
+    def reject(request: Request, improvement_id: str, body: Decision) -> JSONResponse:
+        improve.reject(store, improvement_id, actor(request), body.reason)
+        return JSONResponse({})
+
+    return router
