@@ -210,7 +210,8 @@ def _report(chain: list[_Made], compared: dict[str, float], seconds: float, home
         baselines={"bits_per_byte": compared},
         glass=[Glass(prompt=prompt, steps=steps, model=final.recipe.name)],
         lineage=ancestry(final.bundle.path, home),
-        next_steps=[("bottega chat", "talk to the model"),
+        next_steps=[("bottega serve", "talk to the model in a browser, rate it, improve it; or ask it over HTTP"),
+                    ("bottega chat", "talk to the model"),
                     (f'bottega explain "{prompt}"', "open an answer: probabilities, alternatives, controls"),
                     ("bottega train recipes/text-lm.yaml data.sources=[path/to/folder]", "train on your own texts"),
                     ("bottega lineage", "see where the model came from")],
@@ -222,6 +223,7 @@ def _what_next(chain: list[_Made], compared: dict[str, float], seconds: float, r
     bits = chain[0].bundle.meta["metrics"]["bits_per_byte"]
     say(f"\nDone in {seconds / 60:.1f} minutes. Held-out bits per byte {bits:.3f}; "
         + ", ".join(f"{name} {value:.3f}" for name, value in compared.items()))
-    say(f"Report: {report}\nNext:\n  .venv/bin/bottega chat\n"
+    say(f"Report: {report}\nNext:\n  .venv/bin/bottega serve    then open http://127.0.0.1:8400 in a browser\n"
+        "  .venv/bin/bottega chat\n"
         f'  .venv/bin/bottega explain "{chain[-1].recipe.evaluation.prompts[0]}"\n'
         "  .venv/bin/bottega train recipes/text-lm.yaml data.sources=[path/to/folder]")
