@@ -79,7 +79,7 @@ def events(store: Store, *, limit: int = 100, before: int | None = None, action:
     """
     query = select(AuditRow).order_by(AuditRow.sequence.desc()).limit(bounded(limit))
     if before is not None:
-        query = query.where(AuditRow.sequence < min(before, 2**63 - 1))
+        query = query.where(AuditRow.sequence < max(0, min(before, 2**63 - 1)))
     if action is not None:
         query = query.where(AuditRow.action == action)
     if subject is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError, TimeoutError
 
 from bottega.core.errors import (
     BottegaError,
@@ -25,7 +25,7 @@ from bottega.core.files import clear_disk_errors
 WAIT = 30.0  # seconds a writer waits for its turn before it gives up
 IMMEDIATE = "bottega_immediate"  # execution option of a connection that is going to write
 _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
-_SECRET_QUERY = ("password", "sslpassword", "passfile", "options")
+_SHOWN_QUERY = ("host", "port", "dbname", "sslmode")  # anything else in an address may be a secret
 
 
 def parse(home: Path, url: str | None) -> URL:
@@ -55,7 +55,7 @@ def parse(home: Path, url: str | None) -> URL:
 
 def shown(url: URL) -> str:
     """Return an address without its password."""
-    kept = {key: value for key, value in url.query.items() if key.lower() not in _SECRET_QUERY}
+    kept = {key: value for key, value in url.query.items() if key in _SHOWN_QUERY}
     return url.set(query=kept).render_as_string(hide_password=True)
 
 
@@ -77,9 +77,12 @@ def engine(url: URL) -> Engine:
 
 def _sqlite(url: URL) -> Engine:
     path = Path(str(url.database))
-    with clear_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people wrote is not for everyone's eyes
+    try:
+        with clear_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people wrote is not for everyone's eyes
+    except FileNotFoundError as error:
+        raise InputError(f"the folder {path.parent} cannot be made", fix="choose another home") from error
     made = create_engine(url, hide_parameters=True, pool_size=8, max_overflow=24, connect_args={"timeout": WAIT})
 
     @event.listens_for(made, "connect")
@@ -113,18 +116,21 @@ def clear_errors(url: URL) -> Iterator[None]:
         CorruptError: the database file is damaged or no database.
         ResourceError: the disk is full.
         BusyError: another writer did not finish in time.
-        InputError: the database may not be written, or cannot be reached.
+        InputError: the database may not be written, cannot be reached, or cannot hold a value.
     """
     try:
         yield
     except TimeoutError:
         raise BusyError("all connections to the database are taken", retry_after=1) from None
     except (DBAPIError, sqlite3.Error) as error:
-        raise _clear(error.orig if isinstance(error, DBAPIError) else error, url) from error
+        raise _clear(error, url) from error
+    except StatementError as error:
+        raise InputError(f"a value cannot be kept in the database: {error.orig}", fix="give a plain value") from error
 
 
-def _clear(error: BaseException | None, url: URL) -> BottegaError:
-    place, said = shown(url), _said(error, url)
+def _clear(error: DBAPIError | sqlite3.Error, url: URL) -> BottegaError:
+    raw = error.orig if isinstance(error, DBAPIError) else error
+    place, said = shown(url), _said(raw, url)
     lower = said.lower()
     if "malformed" in lower or "not a database" in lower or "file is encrypted" in lower:
         return CorruptError(f"the database {place} is damaged: {said}",
@@ -136,8 +142,8 @@ def _clear(error: BaseException | None, url: URL) -> BottegaError:
     if "readonly" in lower or "read-only" in lower or "permission denied" in lower or "unable to open" in lower:
         return InputError(f"the database {place} cannot be written: {said}",
                           fix="change the permissions of the file and of its folder, or choose another home")
-    if url.drivername != "sqlite" and type(error).__name__ in ("OperationalError", "ConnectionTimeout",
-                                                                   "AdminShutdown"):
+    connecting = isinstance(error, DBAPIError) and (error.statement is None or error.connection_invalidated)
+    if url.drivername != "sqlite" and connecting:
         return InputError(f"the database {place} cannot be reached: {said}",
                           fix="check the address, and that the server runs and lets you in")
     return BottegaError(f"the database {place} failed: {said}")
@@ -146,7 +152,7 @@ def _clear(error: BaseException | None, url: URL) -> BottegaError:
 def _said(error: BaseException | None, url: URL) -> str:
     """Return what the driver said, on one line, without secrets of the address."""
     said = " ".join(str(error).split())
-    secrets = [url.password or "", *(str(url.query.get(key, "")) for key in _SECRET_QUERY)]
+    secrets = [url.password or "", *(str(value) for key, value in url.query.items() if key not in _SHOWN_QUERY)]
     for secret in filter(None, secrets):
         said = said.replace(secret, "***")
     return said

@@ -177,8 +177,8 @@ def _check(feedback: Feedback) -> None:
     for name in ("value", "rejected", "text"):
         if (getattr(feedback, name) is not None) != (name == wanted[kind]):
             verb = "needs" if name == wanted[kind] else "has no"
-            raise InputError(f"a {kind} {verb} '{name}'", where="feedback",
-                             fix=f"a {kind} has output and {wanted[kind]}")
+            raise InputError(f"feedback of kind '{kind}' {verb} '{name}'", where="feedback",
+                             fix=f"give output and {wanted[kind]}")
     if kind == "thumb" and feedback.value not in (1, -1):
         raise InputError(f"a thumb of {feedback.value} is not allowed", where="feedback", fix="give 1 or -1")
     if feedback.text is not None and not (feedback.text.strip() and len(feedback.text) <= _LONGEST[kind]):

@@ -1,0 +1,159 @@
+"""What people say is kept, checked, and becomes preference pairs."""
+
+from typing import Any
+
+import pytest
+
+from bottega.core.errors import BottegaError, InputError, NotFoundError
+from bottega.core.validate import validate
+from bottega.workshop import audit, feedback, settings, works
+from bottega.workshop.feedback import Feedback
+from bottega.workshop.store import Store
+from bottega.workshop.works import Work
+from tests.workshop.conftest import make_work
+
+THUMB = {"kind": "thumb", "output": "bt-one.0", "value": 1}
+CHOICE = {"kind": "choice", "output": "bt-one.1", "rejected": "bt-one.0"}
+EDIT = {"kind": "edit", "output": "bt-one.0", "text": "A workshop."}
+COMMENT = {"kind": "comment", "output": "bt-one.0", "text": "Too short."}
+
+
+def say(store: Store, rater: str = "ada", **fields: Any) -> str:
+    return feedback.add(store, Feedback(**fields), rater)
+
+
+@pytest.mark.parametrize("fields", [THUMB, CHOICE, EDIT, COMMENT])
+def test_feedback_comes_back(store: Store, work: Work, fields: dict[str, Any]) -> None:
+    id = say(store, **fields, reasons=["wrong fact"], consent=False)
+    entry, = feedback.listed(store)
+    expected = {"rejected": None, "value": None, "text": None, **fields, "id": id, "rater": "ada", "alias": "assistant",
+                "model": "python-assistant", "model_digest": "d" * 64, "reasons": ["wrong fact"], "consent": False,
+                "replaced_by": None}
+    assert {key: value for key, value in entry.items() if key != "created"} == expected
+    assert entry["created"].endswith("+00:00")
+    event, = audit.events(store, action="feedback")
+    assert (event.actor, event.subject, event.detail["kind"]) == ("ada", id, fields["kind"])
+    assert (fields.get("text") or "nothing") not in str(event)
+
+
+@pytest.mark.parametrize(("fields", "problem"), [
+    ({**THUMB, "value": None}, "'thumb' needs 'value'"),
+    ({**THUMB, "value": 0}, "a thumb of 0"),
+    ({**THUMB, "value": 10**30}, "a thumb of 1000"),
+    ({**THUMB, "text": "x"}, "'thumb' has no 'text'"),
+    ({**THUMB, "rejected": "bt-one.1"}, "'thumb' has no 'rejected'"),
+    ({**THUMB, "output": "bt-two.0"}, "there is no output 'bt-two.0'"),
+    ({**CHOICE, "rejected": None}, "'choice' needs 'rejected'"),
+    ({**CHOICE, "rejected": "bt-two.0"}, "there is no output 'bt-two.0'"),
+    ({**CHOICE, "rejected": "bt-one.1"}, "names output bt-one.1 twice"),
+    ({**CHOICE, "rejected": "bt-other.0"}, "answer different prompts"),
+    ({**EDIT, "text": None}, "'edit' needs 'text'"),
+    ({**EDIT, "text": " \n"}, "the text of this edit has 2 characters"),
+    ({**EDIT, "text": "x" * 200_001}, "200001 characters"),
+    ({**COMMENT, "text": "x" * 10_001}, "10001 characters"),
+    ({**COMMENT, "value": 1}, "'comment' has no 'value'"),
+    ({**THUMB, "reasons": ["x"] * 21}, "the reasons are too many"),
+    ({**THUMB, "reasons": ["x" * 201]}, "the reasons are too many or too long"),
+])
+def test_what_does_not_fit_is_refused(store: Store, work: Work, fields: dict[str, Any], problem: str) -> None:
+    works.record(store, make_work("bt-other", prompt="Something else?"))
+    with pytest.raises(InputError, match=problem):
+        say(store, **fields)
+    assert feedback.listed(store) == []
+
+
+def test_an_unknown_field_or_kind_is_refused() -> None:
+    for data in ({**THUMB, "stars": 5}, {**THUMB, "kind": "star"}, {"kind": "thumb"}):
+        with pytest.raises(BottegaError):
+            validate(Feedback, data, where="feedback", error=InputError)
+
+
+def test_a_choice_between_two_requests_with_the_same_prompt(store: Store, work: Work) -> None:
+    works.record(store, make_work("bt-two", model="challenger", model_digest="e" * 64))
+    say(store, kind="choice", output="bt-two.0", rejected="bt-one.0")  # the same words: nothing to learn
+    say(store, kind="choice", output="bt-two.0", rejected="bt-one.1")
+    pair, = feedback.pairs(store)
+    assert (pair.chosen, pair.rejected, pair.model_digest) == ("Answer 0.", "Answer 1.", "e" * 64)
+    assert feedback.pairs(store, ["challenger"]) == [pair]
+    assert feedback.pairs(store, ["python-assistant"]) == []
+
+
+def test_pairs_from_choices_and_edits(store: Store, work: Work) -> None:
+    say(store, **THUMB)
+    say(store, **COMMENT)
+    choice = say(store, **CHOICE)
+    edit = say(store, "bob", **EDIT, consent=False)
+    say(store, "eve", kind="edit", output="bt-one.1", text="Answer 1.")  # changes nothing: teaches nothing
+    first, second = feedback.pairs(store)
+    assert first.messages == second.messages == [{"role": "user", "content": "What is a bottega?"}]
+    assert (first.chosen, first.rejected, first.source) == ("Answer 1.", "Answer 0.", "choice")
+    assert (second.chosen, second.rejected, second.source) == ("A workshop.", "Answer 0.", "edit")
+    assert [first.feedback_id, second.feedback_id] == [choice, edit]
+    assert (first.rater, first.consent, second.rater, second.consent) == ("ada", True, "bob", False)
+    assert first.created < second.created
+    assert first.model_digest == "d" * 64
+    assert feedback.pairs(store, ["python-assistant"]) == [first, second]
+    assert feedback.pairs(store, ["another"]) == feedback.pairs(store, []) == []
+
+
+def test_a_prompt_is_one_user_turn_and_a_gap_teaches_nothing(store: Store) -> None:
+    works.record(store, make_work("bt-prompt", request={"prompt": "Once", "messages": None, "suffix": None}))
+    works.record(store, make_work("bt-gap", request={"prompt": "Once", "messages": None, "suffix": "end"}))
+    for work in ("bt-prompt", "bt-gap"):
+        say(store, kind="choice", output=f"{work}.0", rejected=f"{work}.1")
+    pair, = feedback.pairs(store)
+    assert pair.messages == [{"role": "user", "content": "Once"}]
+
+
+def test_the_newest_word_of_a_rater_counts(store: Store, work: Work) -> None:
+    up = say(store, **THUMB)
+    down = say(store, **{**THUMB, "value": -1})
+    say(store, "bob", **THUMB)
+    say(store, **CHOICE)
+    say(store, kind="choice", output="bt-one.0", rejected="bt-one.1")  # changed her mind
+    say(store, **EDIT)
+    say(store, **{**EDIT, "text": "Better."})
+    say(store, **COMMENT)
+    say(store, **COMMENT)
+    assert feedback.counts(store) == {"up": 1, "down": 1, "choice": 1, "edit": 1, "comment": 2}
+    assert {(pair.chosen, pair.rejected) for pair in feedback.pairs(store)} == {
+        ("Answer 0.", "Answer 1."), ("Better.", "Answer 0.")}
+    replaced = {entry["id"]: entry["replaced_by"] for entry in feedback.listed(store)}
+    assert replaced[up] == down
+    assert len(replaced) == 9
+
+
+def test_lists_and_counts_by_alias_kind_and_output(store: Store, work: Work) -> None:
+    works.record(store, make_work("bt-two", alias="helper"))
+    ids = [say(store, **THUMB), say(store, **COMMENT), say(store, kind="thumb", output="bt-two.0", value=-1)]
+    assert [entry["id"] for entry in feedback.listed(store)] == ids[::-1]
+    assert [entry["id"] for entry in feedback.listed(store, limit=1)] == ids[2:]
+    assert [entry["id"] for entry in feedback.listed(store, alias="helper")] == ids[2:]
+    assert [entry["id"] for entry in feedback.listed(store, kind="comment")] == [ids[1]]
+    assert [entry["id"] for entry in feedback.listed(store, output="bt-one.0")] == [ids[1], ids[0]]
+    assert feedback.counts(store, "helper") == {"up": 0, "down": 1, "choice": 0, "edit": 0, "comment": 0}
+    assert feedback.counts(store, "nobody")["down"] == 0
+
+
+def test_a_workshop_that_keeps_no_content_keeps_no_words(store: Store) -> None:
+    settings.put(store, "retention_days", 0, "ada")
+    works.record(store, make_work())
+    works.record(store, make_work("bt-two"))
+    for fields in (EDIT, COMMENT):
+        with pytest.raises(InputError, match="keeps no content"):
+            say(store, **fields)
+    with pytest.raises(InputError, match="no longer kept"):
+        say(store, kind="choice", output="bt-one.0", rejected="bt-two.0")
+    say(store, **THUMB)
+    say(store, **CHOICE)
+    assert feedback.counts(store)["choice"] == 1
+    assert feedback.pairs(store) == []
+
+
+def test_any_text_survives(store: Store, work: Work) -> None:
+    text = "null \0, half \ud800, mark \x01json:, 🎨 " + "é" * 100_000
+    say(store, **{**EDIT, "text": text}, reasons=["\0\udfff"])
+    assert feedback.pairs(store)[0].chosen == text
+    assert feedback.listed(store)[0]["reasons"] == ["\0\udfff"]
+    with pytest.raises(NotFoundError):
+        say(store, **{**THUMB, "output": "\0\ud800"})
