@@ -1,5 +1,6 @@
 """One server for the tests that leave it as it is; tests that stop, crowd or lock one start their own."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -32,4 +33,4 @@ def fresh_home(small_workshop: SmallWorkshop, tmp_path: Path) -> Path:
 @pytest.fixture
 def serve(fresh_home: Path) -> Serve:
     """Start a server of one's own with options."""
-    return lambda *options: serving(fresh_home, *options)
+    return functools.partial(serving, fresh_home)

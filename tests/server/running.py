@@ -63,12 +63,17 @@ def bottega(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def serving(home: Path, *options: str) -> Iterator[Running]:
-    """Start a server and end it afterwards; its log must show no fault of its own."""
+def serving(home: Path, *options: str, grace: float | None = None) -> Iterator[Running]:
+    """Start a server and end it afterwards; its log must show no fault of its own.
+
+    `grace` replaces the time that it gives to what runs when it stops.
+    """
+    program = ["-m", "bottega"] if grace is None else [
+        "-c", f"import bottega.cli, bottega.server.run as run; run.GRACE = {grace}; bottega.cli.main()"]
     environment = {**os.environ, "BOTTEGA_HOME": str(home), "OMP_NUM_THREADS": "1"}
     log = home / "server.log"
     with log.open("w") as errors:
-        process = subprocess.Popen([sys.executable, "-m", "bottega", "serve", "--port", "0", "--json", *options],
+        process = subprocess.Popen([sys.executable, *program, "serve", "--port", "0", "--json", *options],
                                    env=environment, text=True, stdout=subprocess.PIPE, stderr=errors)
         try:
             assert process.stdout is not None

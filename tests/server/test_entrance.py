@@ -95,7 +95,7 @@ def test_only_the_named_models(serve: Serve, fresh_home: Path, small_workshop: S
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_finishes_what_runs(serve: Serve, small_workshop: SmallWorkshop, number: signal.Signals) -> None:
-    body = {"model": small_workshop.lm, "prompt": "Return a new array", "n": 32, "max_tokens": 200, "stream": True,
+    body = {"model": small_workshop.lm, "prompt": "Return a new array", "n": 16, "max_tokens": 200, "stream": True,
             "stream_options": {"include_usage": True}}
     with serve() as server:
         with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as running:
@@ -111,8 +111,8 @@ def test_stopping_finishes_what_runs(serve: Serve, small_workshop: SmallWorkshop
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
         last = json.loads(rest[-2].removeprefix("data: "))
-        assert last["usage"]["completion_tokens"] > 32
-        assert sum('"finish_reason":"' in line for line in rest) == 32
+        assert last["usage"]["completion_tokens"] > 16
+        assert sum('"finish_reason":"' in line for line in rest) == 16
         assert server.process.wait(10) == 0
 
 
@@ -124,3 +124,16 @@ def test_stopping_with_nothing_to_do_is_quick(serve: Serve) -> None:
         server.process.terminate()
         assert server.process.wait(10) == 0
         assert time.monotonic() - start < 3
+
+
+def test_what_runs_too_long_is_told_that_the_server_stops(serve: Serve, small_workshop: SmallWorkshop) -> None:
+    body = {"model": small_workshop.lm, "prompt": "Return a new array", "n": 64, "max_tokens": 200, "stream": True}
+    with serve(grace=0.2) as server:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as running:
+            lines = running.iter_lines()
+            next(lines)
+            server.process.terminate()
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2].removeprefix("data: "))["error"]["code"] == "stopping"
+        assert server.process.wait(10) == 0

@@ -73,7 +73,8 @@ def test_leaving_while_waiting_in_the_queue(serve: Serve, small_workshop: SmallW
     with serve("--slots", "48") as server:
         body = {**LONG, "model": small_workshop.lm}
         with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as running:
-            next(running.iter_lines())
+            lines = running.iter_lines()  # kept: an iterator that is dropped closes the connection
+            next(lines)
             with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60):
                 wait_for(lambda: server.figure("bottega_queue_length") == 1)
             wait_for(lambda: server.figure("bottega_queue_length") == 0, 2)

@@ -20,6 +20,7 @@ from bottega.server.state import Doors
 
 MOST_BYTES = 10 * 1024 * 1024
 _WATCHED = ("/healthz", "/metrics")  # answered also while the server stops
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _log = logging.getLogger("bottega.server")
 
 
@@ -72,7 +73,8 @@ class Entrance:
         finally:
             route: Any = scope.get("route")
             path = getattr(route, "path", "other")
-            self._doors.metrics.requests.labels(scope["method"], path, status or "none").inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"  # anybody can make up more
+            self._doors.metrics.requests.labels(method, path, status or "none").inc()
 
     async def _refused(self, scope: Scope, headers: dict[str, str]) -> Response | None:
         """Return the answer to a request that is not let in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 import bottega
 from bottega.server.errors import answer
@@ -22,9 +22,9 @@ async def health(request: Request) -> Response:
     return answer(content, 503 if state.draining else 200)
 
 
-@router.get("/metrics", response_model=None)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return all figures in Prometheus' text format."""
     state = doors(request)
     text = state.metrics.text(state.workshop.models.loaded(), state.active)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return PlainTextResponse(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})

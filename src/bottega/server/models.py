@@ -21,9 +21,10 @@ router = APIRouter(prefix="/v1", tags=["models"])
 
 @router.get("/models", response_model=None)
 async def models(request: Request) -> Response:
-    """List the models."""
-    served = await asyncio.to_thread(doors(request).workshop.models.served)
-    return answer({"object": "list", "data": [_entry(each) for each in served]})
+    """List the models, those made a moment ago too."""
+    known = doors(request).workshop.models
+    await asyncio.to_thread(known.refresh)
+    return answer({"object": "list", "data": [_entry(each) for each in known.served()]})
 
 
 @router.get("/models/{model:path}", response_model=None)

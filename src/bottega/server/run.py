@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bottega.workshop.models import Served
 
 GRACE = 30.0  # seconds
+_LAST_WORDS = 2.0  # seconds for telling what is ended
 _log = logging.getLogger("bottega.server")
 
 
@@ -70,6 +71,7 @@ class Server(uvicorn.Server):
         self._doors: Doors = app.state.doors
         self._ready, self._load, self._deadline = ready, load, 0.0
         self._loading: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell."""
@@ -93,7 +95,11 @@ class Server(uvicorn.Server):
             self._doors.draining, self._deadline = True, time.monotonic() + GRACE
 
     async def on_tick(self, counter: int) -> bool:
-        """Stop once nothing is under way, or the time for it is over."""
-        if self._doors.draining and (not self._doors.active or time.monotonic() >= self._deadline):
-            self.should_exit = True
+        """Stop once nothing is under way; what still runs when the grace is over is ended and told so."""
+        if self._doors.draining:
+            late = time.monotonic() - self._deadline
+            if late >= 0 and self._ending is None:
+                self._ending = asyncio.create_task(self._doors.workshop.commission.drain(0.0))
+            if not self._doors.active or late >= _LAST_WORDS:
+                self.should_exit = True
         return await super().on_tick(counter)

@@ -180,7 +180,7 @@ class ChatBody(Sampling):
         Raises:
             ApiError: 400 that names the field.
         """
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
         if self.max_completion_tokens is not None:
             if self.max_tokens is not None:
