@@ -249,7 +249,7 @@ class Commission:
         """
         if self.closing:
             raise BusyError("the workshop is closing", retry_after=5.0)
-        served = self.models.resolve(order.model)
+        served = await asyncio.to_thread(self.models.resolve, order.model)
         batcher = await self.models.engine(served)
         job = Job(new_id(), order, served, self.guard, self.store)
         await asyncio.to_thread(self._begin, job, batcher)
@@ -288,7 +288,7 @@ class Commission:
             InputError: a text is empty or does not fit the context.
             RefusedError: the guard blocked a text.
         """
-        served = self.models.resolve(model)
+        served = await asyncio.to_thread(self.models.resolve, model)
         batcher = await self.models.engine(served)
 
         def work() -> tuple[list[list[float]], int]:

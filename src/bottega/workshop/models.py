@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ALIAS = "assistant"
 ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
+_LOOK_AGAIN = 1.0  # seconds
 _LOADED = 4  # models kept in memory; the one that was idle longest makes room
 
 
@@ -66,6 +68,7 @@ class Models:
         self._batchers: dict[str, Batcher] = {}  # by digest, the one used last at the end
         self._loading: dict[str, asyncio.Task[Batcher]] = {}
         self._lock = threading.Lock()
+        self._looked: float | None = None  # when `refresh` ran last
 
     def refresh(self) -> None:
         """Look at the models' folder and the aliases again.
@@ -74,6 +77,7 @@ class Models:
         was made again under its name follows it; one whose model is gone is left out until the model is back.
         """
         with self._lock:
+            self._looked = time.monotonic()
             found = {served.name: served for path in bundles(self._home / "models")
                      if (served := self._look(path)) is not None}
             aliases = registry.aliases(self._store)
@@ -148,13 +152,15 @@ class Models:
         return sorted(self._served.values(), key=lambda s: (not s.alias, not s.answers, -s.created, s.id))
 
     def resolve(self, model: str | None) -> Served:
-        """Return what a name stands for; without a name, the first of `served`.
+        """Return what a name stands for now; without a name, the first of `served`.
+
+        Other processes make models and move aliases, so the folder and the store are looked at again each second.
 
         Raises:
             NotFoundError: nothing of this name is served; the message names the nearest.
         """
-        if model not in self._served:
-            self.refresh()  # it may have been made a moment ago
+        if self._looked is not None and (model not in self._served or time.monotonic() - self._looked > _LOOK_AGAIN):
+            self.refresh()
         if not model:
             if not self._served:
                 raise NotFoundError("the workshop holds no model", where=str(self._home),
