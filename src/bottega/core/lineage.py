@@ -82,7 +82,8 @@ def ancestry(folder: Path, home: Path) -> list[Lineage]:
     An ancestor that is no longer in the workshop is left out; its name and digest still stand in its child's parents.
     """
     known: dict[str, Path] = {}
-    for file in sorted([*home.glob(f"models/*/{LINEAGE}"), *home.glob(f"data/*/{LINEAGE}")]):
+    rooms = ("models", "data", "feedback")
+    for file in sorted(file for room in rooms for file in home.glob(f"{room}/*/{LINEAGE}")):
         try:
             known[Lineage.load(file.parent).digest] = file.parent
         except BottegaError:

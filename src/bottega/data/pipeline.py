@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from bottega.core.energy import CostMeter
-from bottega.core.errors import CorruptError, DataError, Interrupted
-from bottega.core.files import atomic_dir, digest_json, file_table, write_json
-from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage
+from bottega.core.errors import BottegaError, CorruptError, DataError, Interrupted
+from bottega.core.files import MANIFEST, atomic_dir, digest_json, file_table, read_json, write_json
+from bottega.core.lineage import LINEAGE, UNKNOWN_LICENCE, Licence, Lineage, Parent, merge_licences
 from bottega.core.progress import say, track
 from bottega.core.recipe import DataSpec
 from bottega.data import decide as judge
@@ -127,9 +127,11 @@ def _prepare(spec: DataSpec, home: Path, seed: int, jobs: int, meter: CostMeter)
         files = file_table(folder)
         digest = documents_digest(files)
         write_json(folder / CARD, make_card(name, spec, files, digest, counts, skips.facts(), facts))
+        born = _born(spec.sources)
         Lineage(kind="dataset", name=name, content=digest, step="prepare", seed=seed,
-                parameters=spec.model_dump(mode="json"), licences=_licences(spec, counts),
-                cost=meter.read()).save(folder)
+                parents=[Parent(kind=each.kind, name=each.name, digest=each.digest) for each in born],
+                parameters=spec.model_dump(mode="json"), cost=meter.read(), licences=merge_licences(
+                    [*_licences(spec, counts), *(licence for each in born for licence in each.licences)])).save(folder)
     return Dataset.open(path)
 
 
@@ -264,6 +266,20 @@ def _licences(spec: DataSpec, counts: dict[str, Any]) -> list[Licence]:
     return [Licence(spdx=name, evidence="stated in data.licence of the recipe" if own and name == spec.licence
                     and name != UNKNOWN_LICENCE else "" if name == UNKNOWN_LICENCE else "stated by the built-in source")
             for name in sorted(counts["licences"])]
+
+
+def _born(sources: list[str]) -> list[Lineage]:
+    """Return the birth certificates of sources that were themselves made here, such as exported feedback."""
+    found = []
+    for path in (Path(source).expanduser() for source in sources if source not in BUILTIN):
+        folder = path if path.is_dir() else path.parent
+        try:
+            made = (folder / LINEAGE).is_file() and read_json(folder / MANIFEST)["files"]
+            if made and (path == folder or path.name in made):
+                found.append(Lineage.load(folder))
+        except (BottegaError, KeyError, TypeError):
+            continue  # files of the user's own under these names
+    return found
 
 
 def _tell(skips: Skips) -> None:
