@@ -83,12 +83,13 @@ def test_leaving_while_waiting_in_the_queue(serve: Serve, small_workshop: SmallW
 
 
 def test_a_full_queue_says_when_to_come_back(serve: Serve, small_workshop: SmallWorkshop) -> None:
-    with serve("--slots", "16", "--queue", "1") as server:
-        body = {**LONG, "n": 16, "model": small_workshop.lm}
+    with serve("--slots", "48", "--queue", "1") as server:
+        body = {**LONG, "model": small_workshop.lm}
         threads = [threading.Thread(target=server.post, args=("/v1/completions", {**body, "stream": False}))
                    for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        threads[0].start()
+        wait_for(lambda: server.figure("bottega_outputs_running") == 48, 30)
+        threads[1].start()
         wait_for(lambda: server.figure("bottega_queue_length") == 1)
         answer = server.post("/v1/completions", {**body, "n": 1, "stream": False})
         assert answer.status_code == 429
@@ -99,4 +100,4 @@ def test_a_full_queue_says_when_to_come_back(serve: Serve, small_workshop: Small
         assert server.figure("bottega_requests_total", status="429") >= 1
         for thread in threads:
             thread.join()
-        assert server.post("/v1/completions", {**body, "n": 17}).status_code == 400  # more than ever fits
+        assert server.post("/v1/completions", {**body, "n": 49}).status_code == 400  # more than ever fits

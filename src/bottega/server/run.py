@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bottega.workshop.models import Served
 
 GRACE = 30.0  # seconds
+_FIRST_PAGE = 1.0  # seconds in which a browser gets its first page before a model's loading takes the processor
 _LAST_WORDS = 2.0  # seconds for telling what is ended
 _log = logging.getLogger("bottega.server")
 
@@ -81,6 +82,7 @@ class Server(uvicorn.Server):
             self._loading = asyncio.create_task(self._load_all())
 
     async def _load_all(self) -> None:
+        await asyncio.sleep(_FIRST_PAGE)
         for served in self._load:
             try:
                 await self._doors.workshop.models.engine(served)
