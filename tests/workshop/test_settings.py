@@ -34,3 +34,15 @@ def test_an_unknown_setting_is_named(store: Store) -> None:
         settings.put(store, "retention_day", 1, "ada")
     with pytest.raises(InputError, match="no setting 'x'"):
         settings.get(store, "x")
+
+
+def test_the_guards_policy_is_checked(store: Store) -> None:
+    policy = {"actions": {"card": "BLOCK"}, "max_messages": 10, "blocked_strings": ["zebra-canary"]}
+    settings.put(store, "guard", policy, "ada")
+    assert settings.get(store, "guard") == policy
+    assert "zebra" not in str(audit.events(store))
+    for bad in ({"actions": {"card": "explode"}}, {"actions": {"no-such": "BLOCK"}}, {"max_message": 1},
+                {"blocked_strings": [" "]}, [], "x"):
+        with pytest.raises(InputError):
+            settings.put(store, "guard", bad, "ada")
+    assert settings.get(store, "guard") == policy

@@ -66,6 +66,16 @@ def test_a_migrated_store_opens_quickly_and_without_alembic(store: Store, own_wo
     assert min(seconds) < 0.15  # psycopg is imported in it
 
 
+_APPENDER = """
+def run(store, say):
+    opened = store()
+    say("ready")
+    for number in range(100):
+        with opened.write() as session:
+            audit.append(session, actor="me", action="test", subject="x", detail={})
+"""
+
+
 _OPENER = """
 def run(store, say):
     with store().write() as session:
@@ -123,23 +133,33 @@ def test_a_closed_store_says_so(store: Store) -> None:
             use()
 
 
-def test_what_a_read_changes_is_dropped(store: Store, work: Work) -> None:
-    with store.read() as session:
-        found = session.get(works.WorkRow, work.id)
-        assert found is not None
-        found.alias = "other"
-        if not store.sqlite:  # on SQLite this would be a second writer
+def test_a_read_cannot_change_anything(store: Store, work: Work) -> None:
+    def change() -> None:
+        with store.read() as session:
+            session.get_one(works.WorkRow, work.id).alias = "other"
             session.flush()
+
+    with pytest.raises(BottegaError, match=r"cannot be written|read-only"):
+        change()
     assert works.work(store, work.id) == work
+    works.record(store, make_work("bt-two"))  # the same connection can
 
 
 def test_a_read_sees_one_state_while_others_write(store: Store, work: Work) -> None:
-    if not store.sqlite:
-        pytest.skip("PostgreSQL reads what is committed, statement by statement")
     with store.read() as session:
         assert session.get(works.WorkRow, work.id) is not None
         works.record(store, make_work("bt-two"))
         assert session.get(works.WorkRow, "bt-two") is None
+
+
+def test_the_audit_is_verified_while_others_write(store: Store, writers: Callable[[str], Writers]) -> None:
+    processes = writers(_APPENDER)
+    processes.start(2)
+    processes.wait_for("ready", 2)
+    numbers = [audit.verify(store) for _ in range(20)]
+    assert numbers == sorted(numbers)
+    processes.wait_for("done", 2)
+    assert audit.verify(store) == 200
 
 
 def test_threads_write_and_read_at_once(store: Store, work: Work) -> None:
@@ -183,19 +203,21 @@ def test_processes_write_at_once(store: Store, work: Work, writers: Callable[[st
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_by_a_kill(store: Store, work: Work, writers: Callable[[str], Writers],
                                                 open_store: Callable[[], Store]) -> None:
-    """Thirty processes are killed in the middle of writing, three at a time beside each other."""
+    """Twenty-one processes are killed in the middle of writing, three at a time beside each other."""
     processes = writers(_WRITER.replace("60", "10**6"))
-    for round in range(10):
+    for round in range(7):
         processes.start(3)
         running = processes.wait_for("ready", 3 * (round + 1))[-3:]
         for place, pid in enumerate(running):
-            time.sleep(0.02 + 0.013 * ((round + place) % 5))
+            while place and not any(said.startswith("fb-") for writer, said in processes.said() if writer == pid):
+                time.sleep(0.005)
+            time.sleep(0.013 * ((round + place) % 5))
             os.kill(pid, signal.SIGKILL)
     again = open_store()
     ids, kept = acknowledged(processes), {entry["id"] for entry in feedback.listed(again, limit=10**6)}
-    assert len(ids) > 30
+    assert len(ids) >= 14  # two in three are killed after a first one
     assert ids <= kept
-    assert len(kept) - len(ids) <= 30  # at most one a process that was durable but not yet acknowledged
+    assert len(kept) - len(ids) <= 21  # at most one a process that was durable but not yet acknowledged
     assert audit.verify(again) == 1 + len(kept)
     if again.sqlite:
         assert sql(again, "PRAGMA integrity_check") == [("ok",)]
@@ -237,6 +259,25 @@ def test_a_writer_that_never_ends_makes_others_give_up(store: Store, open_store:
             thread.join()
     assert errors == ["BusyError", "BusyError"]
     works.record(other, make_work())
+
+
+def test_a_writer_that_fell_silent_is_dropped(store: Store, open_store: Callable[[], Store],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that vanished in the middle of a transaction does not keep the others from writing."""
+    if store.sqlite:
+        pytest.skip("the operating system frees the lock of a process that is gone")
+    monkeypatch.setattr(store_module, "_SILENT", "100ms")
+    other = open_store()
+
+    def fall_silent() -> None:
+        with store.write() as session:
+            works.record(other, make_work())
+            audit.append(session, actor="ada", action="test", subject="too late", detail={})
+
+    with pytest.raises(BottegaError, match="cannot be reached"):
+        fall_silent()
+    assert works.work(other, "bt-one").id == "bt-one"
+    assert audit.verify(store) == 1
 
 
 def test_the_files_are_for_their_owner_only(own_workshop: Path) -> None:

@@ -163,6 +163,14 @@ def test_a_wrong_password_or_database(tmp_path: Path, postgres_url: str) -> None
     refused(tmp_path, postgres_url.replace("test_", "no_"), match="cannot be reached.*does not exist")
 
 
+def test_a_database_that_cannot_hold_every_text(tmp_path: Path, postgres_url: str) -> None:
+    running = cluster()
+    assert not isinstance(running, str)
+    name = f"latin_{make_url(postgres_url).database}"
+    running.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0")
+    refused(tmp_path, running.url(name), match="has the encoding LATIN1")
+
+
 def test_a_lost_connection_is_an_error_once(tmp_path: Path, postgres_url: str) -> None:
     running = cluster()
     assert not isinstance(running, str)

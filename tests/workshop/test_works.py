@@ -1,5 +1,6 @@
 """Works come back as they were recorded; retention takes content away for good."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -45,7 +46,7 @@ def test_any_text_survives(store: Store, text: str) -> None:
 @given(text=st.text(alphabet=st.characters(codec=None), max_size=60), seed=st.integers(0, 2**63 - 1),
        score=st.floats(allow_nan=False, allow_infinity=False))
 def test_any_values_survive(store: Store, text: str, seed: int, score: float) -> None:
-    id = f"bt-{works.count(store)}"
+    id = f"bt-{uuid.uuid4()}"
     made = make_work(id, prompt=text, seed=seed, outputs=0)
     made = replace(made, outputs=[WorkOutput(f"{id}.0", 0, text, text, score, [seed], [{text: score}])])
     works.record(store, made)
@@ -139,6 +140,16 @@ def test_content_is_forgotten_after_its_days(store: Store, own_workshop: Path) -
     assert [event.detail["works"] for event in audit.events(store, action="forget")] == [1, 1]
     assert audit.verify(store) == 6
     assert b"zebra" not in b"".join(file.read_bytes() for file in own_workshop.glob("workshop.db*"))
+
+
+def test_many_are_forgotten_in_several_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works, "_AT_ONCE", 3)
+    for number in range(7):
+        works.record(store, make_work(f"bt-{number}"))
+    workshop_settings.put(store, "retention_days", 0, "ada")
+    assert works.forget(store, datetime.now(UTC)) == 7
+    assert [output.text for made in works.works(store) for output in made.outputs] == [None] * 14
+    assert [event.detail["works"] for event in audit.events(store, action="forget")] == [1, 3, 3]
 
 
 def test_steps_are_kept_small(store: Store) -> None:

@@ -23,7 +23,7 @@ from bottega.core.errors import (
 from bottega.core.files import clear_disk_errors
 
 WAIT = 30.0  # seconds a writer waits for its turn before it gives up
-IMMEDIATE = "bottega_immediate"  # execution option of a connection that is going to write
+WRITES = "bottega_writes"  # execution option of a connection that is going to write
 _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 _SHOWN_QUERY = ("host", "port", "dbname", "sslmode")  # anything else in an address may be a secret
 
@@ -93,16 +93,18 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(made, "begin")
     def _begin(connection: Any) -> None:
-        writes = connection.get_execution_options().get(IMMEDIATE)
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return made
 
 
 def pragma(made: Engine, statement: str) -> None:
-    """Run a PRAGMA of SQLite that must stand outside a transaction."""
+    """Run a PRAGMA of SQLite that writes, and must stand outside a transaction."""
     connection = made.raw_connection()
     try:
+        connection.cursor().execute("PRAGMA query_only=OFF").close()
         connection.cursor().execute(f"PRAGMA {statement}").close()
     finally:
         connection.close()

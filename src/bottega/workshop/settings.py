@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from bottega.core.errors import InputError, suggest
 from bottega.core.validate import Strict, validate
+from bottega.guard.policy import Policy
 from bottega.workshop import audit
 from bottega.workshop.schema import SettingRow
 from bottega.workshop.store import Store
@@ -21,7 +23,7 @@ class Settings(Strict):
 
     Attributes:
         retention_days: days that content (prompts, outputs, steps, words of feedback) is kept; -1 for ever, 0 never.
-        guard: what stands in a guard policy instead of its defaults.
+        guard: what stands in the guard's policy instead of its defaults (see `guard.policy.Policy`).
     """
 
     retention_days: int = Field(default=-1, ge=-1, le=36500)
@@ -46,23 +48,35 @@ def all(store: Store) -> dict[str, Any]:
 
 
 def put(store: Store, name: str, value: Any, actor: str) -> None:
-    """Change one setting; the audit keeps the value before and after.
+    """Change one setting; the audit keeps the value before and after, of blocked strings only digests.
 
     Raises:
         InputError: there is no such setting, or the value is not allowed.
     """
     checked = getattr(validate(Settings, {name: value}, where=f"setting {name}", error=InputError), name)
+    if name == "guard":
+        validate(Policy, checked, where="setting guard", error=InputError)
     with store.write() as session:
         before = _get(session, name)
         if before == checked:
             return
         session.merge(SettingRow(name=name, value=checked, changed=datetime.now(UTC), changed_by=actor))
-        audit.append(session, actor=actor, action="setting", subject=name, detail={"before": before, "after": checked})
+        audit.append(session, actor=actor, action="setting", subject=name, detail={
+            "before": _without_strings(before), "after": _without_strings(checked)})
 
 
 def retention(session: Session) -> int:
     """Return `retention_days` as seen by a transaction."""
     return int(_get(session, "retention_days"))
+
+
+def _without_strings(value: Any) -> Any:
+    """Return a value for the audit: texts that must never be shown stand there as the start of their SHA-256."""
+    if not isinstance(value, dict) or "blocked_strings" not in value:
+        return value
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+               for text in value["blocked_strings"]]
+    return {**value, "blocked_strings": digests}
 
 
 def _get(session: Session, name: str) -> Any:

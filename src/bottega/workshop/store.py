@@ -26,6 +26,7 @@ from bottega.workshop import database
 
 HEAD = "0001"  # the newest migration
 VERSION_TABLE = "bottega_version"
+_SILENT = "60s"  # a writer that says nothing for so long has lost its machine or its network: PostgreSQL drops it
 _LOCK = 0x626F7474656761  # "bottega", the advisory lock of PostgreSQL
 
 
@@ -45,8 +46,10 @@ class Store:
         self._turn = threading.Lock()
         self._file: int | None = None
         self._engine = database.engine(url)
-        self._writer = self._engine.execution_options(**{database.IMMEDIATE: True})
         self.sqlite = url.drivername == "sqlite"
+        self._writer = self._engine.execution_options(**{database.WRITES: True})
+        self._reader = self._engine if self.sqlite else self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True)
         if self.sqlite:
             lock = Path(f"{url.database}-lock")
             with clear_disk_errors(lock):
@@ -79,13 +82,13 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Yield a session that sees one state of the store; what it changes is dropped.
+        """Yield a session that sees one state of the store, whoever writes meanwhile; it cannot change anything.
 
         Raises:
             BottegaError: the database failed (see `database.clear_errors`).
         """
         self._open()
-        with database.clear_errors(self._url), Session(self._engine) as session:
+        with database.clear_errors(self._url), Session(self._reader) as session:
             yield session
 
     @contextmanager
@@ -149,6 +152,7 @@ class Store:
         """Wait for the turn among all processes on PostgreSQL; the transaction's end gives it back."""
         if not self.sqlite:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{database.WAIT:.0f}s'; "
+                                       f"SET LOCAL idle_in_transaction_session_timeout = '{_SILENT}'; "
                                        f"SELECT pg_advisory_xact_lock({_LOCK})")
 
     def _prepare(self) -> None:
@@ -164,8 +168,15 @@ class Store:
                 database.pragma(self._engine, "journal_mode=WAL")
             with self._writer.begin() as connection:
                 self._queue(connection)
+                self._check_encoding(connection)
                 if _version(connection) != HEAD:
                     self._migrate(connection)
+
+    def _check_encoding(self, connection: Connection) -> None:
+        encoding = "UTF8" if self.sqlite else connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            raise InputError(f"the database {self.shown} has the encoding {encoding}, which cannot hold every text",
+                             fix="make one with: CREATE DATABASE bottega ENCODING 'UTF8' TEMPLATE template0")
 
     def _migrate(self, connection: Connection) -> None:
         from alembic import command
