@@ -1,4 +1,4 @@
-"""A plain chat server of `transformers.generate`, what most people write first: python _generate_server.py MODEL PORT."""
+"""A plain chat server of `transformers.generate`, what most write first: python _generate_server.py MODEL PORT."""
 
 import json
 import sys

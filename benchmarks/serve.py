@@ -1,4 +1,4 @@
-"""Many streams at once: `bottega serve` against `transformers serve` and a plain `generate` server, on the same weights.
+"""Many streams at once: `bottega serve`, `transformers serve` and a plain `generate` server on the same weights.
 
     python benchmarks/serve.py workshop/models/python-assistant-dpo             # two minutes of 64 streams; RESULTS.md
     python benchmarks/serve.py workshop/models/python-assistant-dpo --quick     # seconds, to see that it runs

@@ -13,7 +13,7 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, look, make, use
+from bottega.commands import data, feedback, improve, look, make, serve, use
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -43,6 +43,9 @@ def _main(
 make.register(app)
 use.register(app)
 look.register(app)
+serve.register(app)
+improve.register(app)
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
 
 

@@ -89,8 +89,9 @@ def test_token_ids_are_refused_clearly(server: Running) -> None:
 
 def test_a_prompt_too_long_is_refused_with_the_numbers(client: openai.OpenAI, small_workshop: SmallWorkshop) -> None:
     context = client.models.retrieve(small_workshop.lm).context  # type: ignore[attr-defined]
-    with pytest.raises(openai.BadRequestError, match=rf"has \d+ tokens, the model's context is {context}"):
+    with pytest.raises(openai.BadRequestError, match=rf"has \d+ tokens, the model's context is {context}") as caught:
         client.completions.create(model=small_workshop.lm, prompt="word and word " * context)
+    assert caught.value.code == "context_length_exceeded"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1,", b'{"messages": NaN', b"\xff\xfe", b"null", b"3", b'"x"',

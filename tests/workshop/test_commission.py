@@ -98,10 +98,11 @@ def test_who_leaves_frees_the_place_and_is_recorded(home: Path) -> None:
 
 def test_a_full_queue_and_a_closing_workshop_say_so(home: Path) -> None:
     async def work(workshop: Workshop) -> None:
-        jobs: list[Job] = []
-        with pytest.raises(BusyError):
-            while len(jobs) < 9:
-                jobs.append(await workshop.commission.open(say(max_tokens=200, logit_bias=ENDLESS)))
+        orders = [say(max_tokens=200, logit_bias=ENDLESS)] * 9
+        opened = await asyncio.gather(*map(workshop.commission.open, orders), return_exceptions=True)
+        jobs = [job for job in opened if isinstance(job, Job)]
+        assert len(jobs) in (1, 2, 3)
+        assert all(isinstance(other, BusyError) for other in opened if other not in jobs)
         await asyncio.gather(*(job.cancel() for job in jobs))
         await workshop.commission.drain(1)
         with pytest.raises(BusyError, match="closing"):
@@ -201,7 +202,7 @@ def test_an_old_output_is_opened_by_making_it_again(home: Path) -> None:
 def test_the_alias_is_asked_and_followed(home: Path, small_workshop: SmallWorkshop) -> None:
     async def work(workshop: Workshop) -> None:
         served = {entry.id: entry for entry in workshop.models.served()}
-        assert list(served)[0] == "assistant"
+        assert next(iter(served)) == "assistant"
         assert served["assistant"].name == small_workshop.assistant
         other = served[small_workshop.lm]
         registry.point(workshop.store, "second", other.name, other.digest, actor="test", reason="")

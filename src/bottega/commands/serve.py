@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from bottega.workshop.store import Store
 
 keys_app = typer.Typer(no_args_is_help=True, help="Keys for servers that others can reach.")
-Database = Annotated[str | None, typer.Option(help="Store, as sqlite:///file or postgresql://user@host/name. "
-                                                   "Default: workshop.db in the workshop.")]
+Database = Annotated[str | None, typer.Option(
+    envvar="BOTTEGA_DATABASE",
+    help="Store, as sqlite:///file or postgresql://user@host/name. Default: workshop.db in the workshop.")]
 
 
 def serve(

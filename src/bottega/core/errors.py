@@ -59,6 +59,10 @@ class NotFoundError(InputError):
     """A model, an output, a prompt version or another named thing is not in the workshop."""
 
 
+class ContextError(InputError):
+    """A prompt with its output does not fit what the model can read."""
+
+
 class BusyError(BottegaError):
     """All places are taken and the queue is full; try again in `retry_after` seconds."""
 

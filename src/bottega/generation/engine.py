@@ -18,7 +18,7 @@ import torch
 
 from bottega.codecs.text import TextCodec
 from bottega.core.bundle import Bundle
-from bottega.core.errors import ControlError, InputError
+from bottega.core.errors import ContextError, ControlError, InputError
 from bottega.core.files import digest_json
 from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Message, Output, Request, Result, Step
@@ -227,9 +227,10 @@ class Engine:
 
     def _check_room(self, tokens: int) -> None:
         if tokens >= self.context:
-            raise InputError(f"the prompt has {tokens} tokens, the model's context is {self.context} and the output "
-                             "needs at least one", fix=f"shorten the prompt by {tokens - self.context + 1} tokens or "
-                             "more, or train a model with a larger training.context")
+            raise ContextError(
+                f"the prompt has {tokens} tokens, the model's context is {self.context} and the output needs at least "
+                "one", fix=f"shorten the prompt by {tokens - self.context + 1} tokens or more, or train a model with "
+                "a larger training.context")
 
     def plan(self, request: Request) -> Plan:
         """Settle controls, seed, prompt and budget of a request.

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from bottega.core.errors import (
     BottegaError,
     BusyError,
+    ContextError,
     ControlError,
     InputError,
     Interrupted,
@@ -91,6 +92,8 @@ def translate(error: BottegaError) -> ApiError | None:
         return ApiError(404, message, code="not_found")
     if isinstance(error, ControlError):
         return ApiError(400, message, param=_control(error))
+    if isinstance(error, ContextError):
+        return ApiError(400, message, code="context_length_exceeded")
     if isinstance(error, InputError):
         return ApiError(400, message)
     return stopping() if isinstance(error, Interrupted) else None

@@ -133,7 +133,7 @@ class Job:
                 self._notify()
             return
         if end is None:
-            self._release()
+            self.leave()
         self._finishing = self._loop.create_task(self._finish(deltas, end))
 
     async def _finish(self, deltas: list[Delta], end: Result | BottegaError | None) -> None:
@@ -190,7 +190,8 @@ class Job:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _release(self) -> None:
+    def leave(self) -> None:
+        """Free the places without waiting; what was made is recorded."""
         if self._batcher is not None and self._ticket is not None and not self._over:
             self._batcher.cancel(self._ticket)
 
@@ -211,11 +212,11 @@ class Job:
             if self._error is not None:
                 raise self._error
         finally:
-            self._release()
+            self.leave()
 
     async def cancel(self) -> None:
         """Stop making, free the places, and return once what was made is recorded."""
-        self._release()
+        self.leave()
         await self._ended.wait()
 
     async def ended(self) -> None:
@@ -252,7 +253,12 @@ class Commission:
         served = await asyncio.to_thread(self.models.resolve, order.model)
         batcher = await self.models.engine(served)
         job = Job(new_id(), order, served, self.guard, self.store)
-        await asyncio.to_thread(self._begin, job, batcher)
+        begun = asyncio.ensure_future(asyncio.to_thread(self._begin, job, batcher))
+        try:
+            await asyncio.shield(begun)
+        except asyncio.CancelledError:  # who asked has left, but a thread cannot be stopped
+            begun.add_done_callback(lambda done: job.leave() if not done.exception() else None)
+            raise
         self.active.add(job)
         asyncio.ensure_future(job.ended()).add_done_callback(lambda _: self.active.discard(job))
         return job
