@@ -6,10 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from bottega.core import errors
-from bottega.core.errors import BottegaError, DataError, MissingExtraError, suggest
+from bottega.core.errors import BottegaError, BusyError, DataError, MissingExtraError, RefusedError, suggest
 
 CODES = {"BottegaError": 1, "RecipeError": 2, "ControlError": 2, "InputError": 2, "MissingExtraError": 2,
+         "NotFoundError": 2, "ContextError": 2, "RefusedError": 2, "BusyError": 5,
          "DataError": 3, "CorruptError": 4, "ResourceError": 5, "DivergedError": 6, "Interrupted": 130}
+OWN: dict[type[BottegaError], dict[str, object]] = {  # what these take instead of where and fix
+    BusyError: {"retry_after": 3.5}, RefusedError: {"verdicts": ["one"], "fix": "f"}}
 KINDS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BottegaError)]
 
 
@@ -19,9 +22,11 @@ def test_exit_codes_are_the_documented_ones() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_errors_survive_pickling(kind: type[BottegaError]) -> None:
-    error = MissingExtraError("hub", "a hub data set") if kind is MissingExtraError else kind("p", where="w", fix="f")
+    error = MissingExtraError("hub", "a hub data set") if kind is MissingExtraError else \
+        kind("p", **OWN.get(kind, {"where": "w", "fix": "f"}))  # type: ignore[arg-type]
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
+    assert vars(again) == vars(error)
     assert (again.problem, again.where, again.fix, str(again)) == (error.problem, error.where, error.fix, str(error))
 
 

@@ -28,12 +28,13 @@ class BottegaError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes whole, whatever the subclass's own arguments are."""
-        return _rebuild, (type(self), self.problem, self.where, self.fix)
+        return _rebuild, (type(self), vars(self))
 
 
-def _rebuild(kind: type[BottegaError], problem: str, where: str, fix: str) -> BottegaError:
+def _rebuild(kind: type[BottegaError], facts: dict[str, Any]) -> BottegaError:
     error = kind.__new__(kind)
-    BottegaError.__init__(error, problem, where=where, fix=fix)
+    BottegaError.__init__(error, facts["problem"], where=facts["where"], fix=facts["fix"])
+    vars(error).update(facts)
     return error
 
 
