@@ -48,7 +48,7 @@ def parse(home: Path, url: str | None) -> URL:
     if parsed.drivername in _POSTGRES:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:" and not parsed.query:
-        return parsed.set(database=str(Path(parsed.database).expanduser().absolute()))
+        return parsed.set(database=str(Path(parsed.database).absolute()))
     raise InputError(f"the database {shown(parsed)} cannot hold a workshop",
                      fix="use postgresql://user:password@host/database or sqlite:///file")
 
@@ -81,8 +81,8 @@ def _sqlite(url: URL) -> Engine:
         with clear_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people wrote is not for everyone's eyes
-    except FileNotFoundError as error:
-        raise InputError(f"the folder {path.parent} cannot be made", fix="choose another home") from error
+    except (FileNotFoundError, ValueError) as error:  # ValueError: NUL or half a character in the name
+        raise InputError(f"the folder {str(path.parent)!r} cannot be made", fix="choose another home") from error
     made = create_engine(url, hide_parameters=True, pool_size=8, max_overflow=24, connect_args={"timeout": WAIT})
 
     @event.listens_for(made, "connect")
