@@ -10,7 +10,8 @@ const REASONS = {
 };
 const ACTIONS = ["allow", "flag", "redact", "ask", "block"];
 const ENDS = {
-  length: ["warn", "cut off", "The longest answer was reached, or the model's context is full: raise 'Longest answer' or begin anew"],
+  length: ["warn", "cut off",
+    "The longest answer was reached, or the model's context is full: raise 'Longest answer' or begin anew"],
   filtered: ["bad", "stopped by the guard", "What followed was not allowed out"],
   content_filter: ["bad", "stopped by the guard", "What followed was not allowed out"],
   cancelled: ["", "stopped", "You stopped it here; the part that was made is kept"],
@@ -34,51 +35,53 @@ function chips(answer) {
   const found = (answer.verdicts ?? []).map((verdict) => ({ ...verdict,
     did: typeof verdict.action === "number" ? ACTIONS[verdict.action] : String(verdict.action).toLowerCase() }));
   const nodes = found.filter((verdict) => verdict.did !== "allow").map((verdict) => h(
-    `span.chip.${verdict.did === "block" ? "bad" : "warn"}`, { title: verdict.reason, dataset: { testid: "verdict" } },
+    `span.chip.${verdict.did === "block" ? "bad" : "warn"}`, { title: verdict.reason, testid: "verdict" },
     icon("shield"), `${verdict.category || verdict.check}: ${verdict.did}`));
   const [kind, words, why] = ENDS[answer.finish] ?? [];
-  if (words) nodes.push(h(kind ? `span.chip.${kind}` : "span.chip", { title: why, dataset: { testid: "finish" } }, words));
-  if (answer.edited !== undefined) nodes.push(h("span.chip.accent", { dataset: { testid: "edited" } }, "your wording"));
+  if (words) nodes.push(h(`span.chip.${kind || "plain"}`, { title: why, testid: "finish" }, words));
+  if (answer.edited !== undefined) nodes.push(h("span.chip.accent", { testid: "edited" }, "your wording"));
   return nodes;
 }
 
 function problem(failure, retry) {
   const checks = (failure.checks ?? []).map((verdict) => `${verdict.check}: ${verdict.reason}`);
-  const again = retry && button("again", "Try again", retry, { words: true, kind: "small", dataset: { testid: "retry" } });
+  const again = retry && button("again", "Try again", retry, { words: true, kind: "small", testid: "retry" });
   if (again && failure.wait) {
     again.disabled = true;
     setTimeout(() => { again.disabled = false; }, failure.wait * 1000);
   }
-  return h("div.notice.bad", { role: "alert", dataset: { testid: "problem" } }, h("b", {}, failure.message),
-    failure.fix ? h("span", {}, failure.fix) : null, checks.map((words) => h("span", {}, words)), h("div.row", {}, again));
+  return h("div.notice.bad", { role: "alert", testid: "problem" }, h("b", {}, failure.message),
+    failure.fix ? h("span", {}, failure.fix) : null, checks.map((words) => h("span", {}, words)),
+    h("div.row", {}, again));
 }
 
 /** The reasons and comment that may follow a thumb. */
 function why(answer, close) {
   const picked = new Set();
   const comment = h("textarea", { rows: 2, maxLength: 4000, placeholder: "In your words (may stay empty)",
-    "aria-label": "Comment", dataset: { testid: "comment" } });
+    "aria-label": "Comment", testid: "comment" });
   const reasons = REASONS[answer.thumb].map((reason) => h("button.button", { type: "button", "aria-pressed": "false",
-    dataset: { testid: "reason" }, onclick: (event) => {
+    testid: "reason", onclick: (event) => {
       if (!picked.delete(reason)) picked.add(reason);
       event.target.setAttribute("aria-pressed", picked.has(reason));
     } }, reason));
-  const form = h("form.why", { dataset: { testid: "why" }, onsubmit: async (event) => {
+  const form = h("form.why", { testid: "why", onsubmit: async (event) => {
     event.preventDefault();
     const text = comment.value.trim();
-    if (picked.size && !await tell({ kind: "thumb", output: answer.id, value: answer.thumb, reasons: [...picked] })) return;
+    const thumb = { kind: "thumb", output: answer.id, value: answer.thumb, reasons: [...picked] };
+    if (picked.size && !await tell(thumb)) return;
     if (text && !await tell({ kind: "comment", output: answer.id, text })) return;
     toast("Thank you, kept");
     close();
   } }, h("span.label", {}, answer.thumb > 0 ? "What was good?" : "What was wrong?"), h("div.row", {}, reasons), comment,
   h("div.row.end", {}, button(null, "Skip", close, { words: true }),
-    h("button.button.main", { dataset: { testid: "why-send" } }, "Send")));
+    h("button.button.main", { testid: "why-send" }, "Send")));
   return form;
 }
 
 function editor(answer, done) {
   const field = h("textarea", { value: textOf(answer), rows: Math.min(14, 2 + textOf(answer).length / 70),
-    "aria-label": "Your wording of the answer", dataset: { testid: "answer-text" } });
+    "aria-label": "Your wording of the answer", testid: "answer-text" });
   const form = h("form.editing", { onsubmit: async (event) => {
     event.preventDefault();
     const text = field.value;
@@ -88,15 +91,28 @@ function editor(answer, done) {
       toast("Kept: the conversation goes on with your wording");
     }
     done();
-  }, onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); done(); } } }, field, h("div.row", {},
-    h("button.button.main", { dataset: { testid: "answer-save" } }, "Save"), button(null, "Cancel", done, { words: true }),
+  }, onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); done(); } } },
+  field, h("div.row", {},
+    h("button.button.main", { testid: "answer-save" }, "Save"), button(null, "Cancel", done, { words: true }),
     h("span.tiny.muted", {}, "Your wording is preferred over the model's when it next learns.")));
   queueMicrotask(() => field.focus());
   return form;
 }
 
-const facts = (answer) => [answer.tokens ? `${answer.tokens} tokens` : "", answer.seconds ? `${answer.seconds.toFixed(1)} s` : "",
-  answer.seed !== undefined ? `seed ${answer.seed}` : ""].filter(Boolean).join(" · ");
+function facts({ tokens, seconds, seed }) {
+  const parts = [tokens && `${tokens} tokens`, seconds && `${seconds.toFixed(1)} s`];
+  if (seed !== undefined) parts.push(`seed ${seed}`);
+  return parts.filter(Boolean).join(" · ");
+}
+
+
+/** Walk among the answers that were made to the same message. */
+function siblings({ at, count, go } = { count: 0 }) {
+  if (count < 2) return null;
+  return [button(null, "Earlier answer", () => go(at - 1), { disabled: at === 0, textContent: "‹" }),
+    h("span.tiny.muted", { testid: "sibling" }, `${at + 1} / ${count}`),
+    button(null, "Later answer", () => go(at + 1), { disabled: at === count - 1, textContent: "›" })];
+}
 
 /**
  * Build the view of an answer.
@@ -105,8 +121,8 @@ const facts = (answer) => [answer.tokens ? `${answer.tokens} tokens` : "", answe
  * (called when the answer itself changed), siblings ({at, count, go}).
  */
 export function answerView(answer, options) {
-  const said = h("div.said", { dataset: { testid: "answer" } });
-  const node = h("article.turn.assistant", { dataset: { testid: "assistant", id: answer.id ?? "" } });
+  const said = h("div.said", { testid: "answer" });
+  const node = h("article.turn.assistant", { testid: "assistant", dataset: { id: answer.id ?? "" } });
   let open = null;
 
   function text() {
@@ -127,22 +143,25 @@ export function answerView(answer, options) {
       else open = why(answer, () => { open = null; draw(); });
       options.changed();
       draw();
-    }, { "aria-pressed": answer.thumb === value, dataset: { testid: value > 0 ? "thumb-up" : "thumb-down" } });
+      open?.scrollIntoView({ block: "nearest" });
+    }, { "aria-pressed": answer.thumb === value, testid: value > 0 ? "thumb-up" : "thumb-down" });
+  }
+
+  function edit() {
+    open = editor(answer, () => { open = null; options.changed(); draw(); });
+    draw();
   }
 
   function actions() {
     if (options.busy() || options.blind || !answer.id) return null;
-    const { siblings } = options;
     return h("div.acts", {}, thumb(1), thumb(-1),
-      button("edit", "Edit the answer", () => { open = editor(answer, () => { open = null; options.changed(); draw(); }); draw(); },
-        { dataset: { testid: "edit-answer" } }),
+      button("edit", "Edit the answer", edit, { testid: "edit-answer" }),
       button("copy", "Copy", () => copy(textOf(answer))),
-      options.regenerate ? button("again", "Make another answer", options.regenerate, { dataset: { testid: "regenerate" } }) : null,
-      siblings?.count > 1 ? [button(null, "Earlier answer", () => siblings.go(siblings.at - 1), { disabled: siblings.at === 0, textContent: "‹" }),
-        h("span.tiny.muted", { dataset: { testid: "sibling" } }, `${siblings.at + 1} / ${siblings.count}`),
-        button(null, "Later answer", () => siblings.go(siblings.at + 1), { disabled: siblings.at === siblings.count - 1, textContent: "›" })] : null,
-      h("a.button.plain", { href: `/inside/${encodeURIComponent(answer.id)}`, dataset: { testid: "inside-link" } }, icon("inside"), "Inside"),
-      h("span.meta", { dataset: { testid: "facts" } }, facts(answer)));
+      options.regenerate && button("again", "Make another answer", options.regenerate, { testid: "regenerate" }),
+      siblings(options.siblings),
+      h("a.button.plain", { href: `/inside/${encodeURIComponent(answer.id)}`, testid: "inside-link" },
+        icon("inside"), "Inside"),
+      h("span.meta", { testid: "facts" }, facts(answer)));
   }
 
   function draw() {
@@ -150,9 +169,11 @@ export function answerView(answer, options) {
     node.dataset.id = answer.id ?? "";
     text();
     const editing = open?.classList.contains("editing");
-    node.replaceChildren(h("div.who", {}, h("span.dot"), h("b", { dataset: { testid: "title" } }, options.title ?? answer.model), ...(options.blind ? [] : chips(answer))),
-      ...[editing ? open : said, answer.error ? problem(answer.error, options.retry) : null, editing ? null : actions(),
-        editing ? null : open].filter(Boolean));
+    const title = h("b", { testid: "title" }, options.title ?? answer.model);
+    const parts = [editing ? open : said, answer.error && problem(answer.error, options.retry),
+      editing ? null : actions(), editing ? null : open];
+    node.replaceChildren(h("div.who", {}, h("span.dot"), title, options.blind ? null : chips(answer)),
+      ...parts.filter(Boolean));
   }
 
   draw();

@@ -26,7 +26,8 @@ async function failure(response) {
 /** Make a Failure from a body of the API: {error: {message, fix?}, bottega?: {verdicts}}. */
 export function fromBody(body, status = 0) {
   const { message, fix = "" } = body.error ?? {};
-  return new Failure(message || `The server answered with ${status}.`, { fix, status, checks: body.bottega?.verdicts ?? [] });
+  const checks = body.bottega?.verdicts ?? [];
+  return new Failure(message || `The server answered with ${status}.`, { fix, status, checks });
 }
 
 async function send(address, options) {
@@ -63,7 +64,8 @@ export async function* stream(address, body, signal) {
     const events = waiting.split("\n\n");
     waiting = events.pop();
     for (const event of events) {
-      const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
+      const lines = event.split("\n").filter((line) => line.startsWith("data:"));
+      const data = lines.map((line) => line.slice(5).trim()).join("\n");
       if (data === "[DONE]") return;
       if (!data) continue;
       const parsed = JSON.parse(data);

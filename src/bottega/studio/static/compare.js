@@ -23,10 +23,12 @@ async function keep(answers, judgement) {
 export function pairView(turn, { busy, retry, changed, judged }) {
   const blind = !turn.judgement;
   const views = turn.answers.map((answer, place) => answerView(answer, {
-    title: blind ? `Answer ${"AB"[place]}` : `${"AB"[place]}: ${answer.setting}`, blind, busy: () => busy(answer), retry, changed,
+    title: blind ? `Answer ${"AB"[place]}` : `${"AB"[place]}: ${answer.setting}`,
+    blind, busy: () => busy(answer), retry, changed,
   }));
-  const cards = views.map((view, place) => h(`div.card${!blind && turn.chosen === place && turn.judgement !== "bad" ? ".won" : ""}`,
-    { dataset: { testid: `pair-${"ab"[place]}` } }, view.node));
+  const won = (place) => !blind && turn.chosen === place && turn.judgement !== "bad";
+  const cards = views.map((view, place) => h(won(place) ? "div.card.won" : "div.card",
+    { testid: `pair-${"ab"[place]}` }, view.node));
   const ready = turn.answers.every((answer) => answer.id && !busy(answer) && !answer.error);
 
   async function judge(judgement) {
@@ -36,12 +38,13 @@ export function pairView(turn, { busy, retry, changed, judged }) {
     judged();
   }
 
-  const buttons = blind && h("div.judge", { role: "group", "aria-label": "Which answer is better?", dataset: { testid: "judge" } },
-    JUDGEMENTS.map(([judgement, words]) => button(null, words, () => judge(judgement),
-      { words: true, kind: judgement.length === 1 ? "main" : "", disabled: !ready, dataset: { testid: `judge-${judgement}` } })));
-  const said = !blind && h("p.tiny.muted.hint", { dataset: { testid: "judged" } }, {
+  const buttons = blind && h("div.judge", { role: "group", "aria-label": "Which answer is better?", testid: "judge" },
+    JUDGEMENTS.map(([judgement, words]) => button(null, words, () => judge(judgement), { words: true,
+      kind: judgement.length === 1 ? "main" : "small", disabled: !ready, testid: `judge-${judgement}` })));
+  const said = !blind && h("p.tiny.muted.centred", { testid: "judged" }, {
     a: "You preferred A; the conversation goes on with it.", b: "You preferred B; the conversation goes on with it.",
-    equal: "Equally good; the conversation goes on with A.", bad: "Both noted as bad; edit your message, or go on with A.",
+    equal: "Equally good; the conversation goes on with A.",
+    bad: "Both noted as bad; edit your message, or go on with A.",
   }[turn.judgement]);
-  return { node: h("div.turn", { dataset: { testid: "pair" } }, h("div.pair", {}, cards), buttons || said), views };
+  return { node: h("div.turn", { testid: "pair" }, h("div.pair", {}, cards), buttons || said), views };
 }

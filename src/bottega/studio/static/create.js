@@ -24,22 +24,26 @@ function messages(upTo) {
 }
 
 function userView(turn, index) {
-  const said = h("div.said", { dataset: { testid: "said" } }, turn.text);
-  const acts = h("div.acts", {}, button("edit", "Edit and send again", edit, { dataset: { testid: "edit-message" } }));
-  const node = h("article.turn.user", { dataset: { testid: "user" } }, said, acts);
+  const said = h("div.said", { testid: "said" }, turn.text);
+  const acts = h("div.acts", {}, button("edit", "Edit and send again", edit, { testid: "edit-message" }));
+  const node = h("article.turn.user", { testid: "user" }, said, acts);
   function edit() {
     if (busy()) return toast("Stop the answer first (Esc)");
-    const field = h("textarea", { value: turn.text, rows: 3, "aria-label": "Your message", dataset: { testid: "message-text" } });
+    const field = h("textarea", { value: turn.text, rows: 3, "aria-label": "Your message", testid: "message-text" });
     const sendEdited = () => {
       if (!field.value.trim()) return;
       turns = turns.slice(0, index);
       say(field.value);
     };
-    node.replaceChildren(h("form.editing", { onsubmit: (event) => { event.preventDefault(); sendEdited(); }, onkeydown: (event) => {
+    const onkeydown = (event) => {
       if (event.key === "Escape") { event.stopPropagation(); draw(); }
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); sendEdited(); }
-    } }, field, h("div.row.end", {}, h("span.tiny.muted", {}, "What follows is replaced."), button(null, "Cancel", draw, { words: true }),
-      h("button.button.main", { dataset: { testid: "message-save" } }, "Send"))));
+    };
+    const onsubmit = (event) => { event.preventDefault(); sendEdited(); };
+    node.replaceChildren(h("form.editing", { onsubmit, onkeydown }, field,
+      h("div.row.end", {}, h("span.tiny.muted", {}, "What follows is replaced."),
+        button(null, "Cancel", draw, { words: true }),
+        h("button.button.main", { testid: "message-save" }, "Send"))));
     field.focus();
   }
   return { node, views: [] };
@@ -48,11 +52,13 @@ function userView(turn, index) {
 function answersView(turn, index) {
   const shared = { retry: () => again(index), changed: save };
   if (turn.pair) {
-    return pairView(turn, { ...shared, busy: (answer) => running.has(answer), judged: () => { save(); draw(); toEnd(); message.focus(); } });
+    const judged = () => { save(); draw(); toEnd(); message.focus(); };
+    return pairView(turn, { ...shared, judged, busy: (answer) => running.has(answer) });
   }
   const answer = turn.answers[turn.chosen];
-  const view = answerView(answer, { ...shared, busy: () => running.has(answer), regenerate: () => again(index), siblings: {
-    at: turn.chosen, count: turn.answers.length, go: (to) => { turn.chosen = to; turns = turns.slice(0, index + 1); save(); draw(); } } });
+  const go = (to) => { turn.chosen = to; turns = turns.slice(0, index + 1); save(); draw(); };
+  const view = answerView(answer, { ...shared, busy: () => running.has(answer), regenerate: () => again(index),
+    siblings: { at: turn.chosen, count: turn.answers.length, go } });
   return { node: view.node, views: [view] };
 }
 
@@ -163,7 +169,8 @@ function fit() {
 function welcome() {
   const model = modelOf("a");
   $("#welcome-title").textContent = model ? "What shall we make?" : "No model yet";
-  $("#welcome-about").textContent = !model ? "Make your first ones with 'bottega demo' (about six minutes), then load this page again."
+  $("#welcome-about").textContent = !model
+    ? "Make your first ones with 'bottega demo' (about six minutes), then load this page again."
     : model.answers ? `${model.id} ${model.about ? `· ${model.about}` : "is ready"}`
       : `${model.id} continues text: write a beginning and it goes on.`;
   $("#examples").replaceChildren(...(model?.prompts ?? []).map((prompt) => h("button.example", { type: "button",

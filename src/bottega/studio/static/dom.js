@@ -2,7 +2,7 @@
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
-/** Make an element: h("div.card", {onclick, title, dataset, aria…}, ...children). */
+/** Make an element: h("div.card", {onclick, title, testid, dataset, aria…}, ...children). */
 export function h(tag, props = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   const node = document.createElement(name);
@@ -10,6 +10,7 @@ export function h(tag, props = {}, ...children) {
   for (const [key, value] of Object.entries(props)) {
     if (value === undefined || value === null) continue;
     if (key === "dataset") Object.assign(node.dataset, value);
+    else if (key === "testid") node.dataset.testid = value;
     else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (key in node && !key.startsWith("aria")) node[key] = value;
     else node.setAttribute(key, value);

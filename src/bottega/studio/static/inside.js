@@ -21,8 +21,9 @@ function bar(kind, share) {
 }
 
 function rival(row, rest = false) {
-  return h(`div.rival${row.chosen ? ".chosen" : ""}`, { dataset: { testid: rest ? "rest" : "rival", model: row.model, after: row.after } },
-    h(`span.what${rest ? ".rest" : ""}`, { title: rest ? undefined : row.text }, rest ? "everything else" : visible(row.text)),
+  return h(row.chosen ? "div.rival.chosen" : "div.rival",
+    { testid: rest ? "rest" : "rival", dataset: { model: row.model, after: row.after } },
+    rest ? h("span.what.rest", {}, "everything else") : h("span.what", { title: row.text }, visible(row.text)),
     h("span", {}, percent(row.model)), h("span", {}, percent(row.after)),
     h("div.bars", {}, bar("model", row.model), bar("after", row.after)));
 }
@@ -33,13 +34,14 @@ function show(step, index, count) {
   position.hidden = false;
   position.replaceChildren(
     h("div.row", {}, h("h2", {}, `Token ${index + 1} of ${count}`), h("span.chip.accent.mono", {}, visible(step.text))),
-    h("div", {}, h("div.columns-head", {}, h("span", {}, "what could stand here"), h("span.key-model", {}, "model"), h("span.key-after", {}, "after")),
+    h("div", {}, h("div.columns-head", {}, h("span", {}, "what could stand here"), h("span.key-model", {}, "model"),
+      h("span.key-after", {}, "after")),
       step.rows.map((row) => rival(row)), rival(step.rest, true),
-      h("div.rival.total", { dataset: { testid: "sum", model: sums.model, after: sums.after } }, h("span", {}, "together"),
+      h("div.rival.total", { testid: "sum", dataset: sums }, h("span", {}, "together"),
         h("span", {}, percent(sums.model)), h("span", {}, percent(sums.after)))),
     h("div.stack", {}, h("h3", {}, "What the controls did here"),
-      step.changes.length ? h("ul.changes", { dataset: { testid: "changes" } }, step.changes.map((words) => h("li", {}, words)))
-        : h("p.small.muted", { dataset: { testid: "changes" } }, "Nothing: the model's own probabilities were used.")),
+      step.changes.length ? h("ul.changes", { testid: "changes" }, step.changes.map((words) => h("li", {}, words)))
+        : h("p.small.muted", { testid: "changes" }, "Nothing: the model's own probabilities were used.")),
     step.finish ? h("p.small.muted", {}, `The answer ended here: ${step.finish}.`) : "");
 }
 
@@ -51,7 +53,7 @@ function chart(steps, choose) {
   strip.removeAttribute("hidden");
   strip.append(svg("line", { x1: 0, x2: 1000, y1: 99.5, y2: 99.5 }), ...steps.map((step, index) => {
     const share = Math.max(0.015, chosen(step).model);
-    const rect = svg("rect", { x: index * width, width: Math.max(0.6, width * 0.82), y: 100 - 100 * share, height: 100 * share, rx: 1 });
+    const rect = svg("rect", { x: index * width, width: width * 0.82, y: 100 - 100 * share, height: 100 * share });
     rect.addEventListener("click", () => choose(index));
     return rect;
   }));
@@ -65,8 +67,11 @@ async function open() {
     status.textContent = why || "The steps of this answer were not kept.";
     return;
   }
-  const nodes = steps.map((step, index) => h(`span.token.p${band(chosen(step).model)}`, { role: "option", tabIndex: -1, "aria-selected": "false",
-    "aria-label": `${visible(step.text)}, ${percent(chosen(step).model)}`, title: percent(chosen(step).model), dataset: { testid: "token", index } }, step.text));
+  const nodes = steps.map((step) => {
+    const share = percent(chosen(step).model);
+    return h(`span.token.p${band(chosen(step).model)}`, { role: "option", tabIndex: -1, "aria-selected": "false",
+      "aria-label": `${visible(step.text)}, ${share}`, title: share, testid: "token" }, step.text);
+  });
   let at = -1;
   let rects = [];
   const choose = (index) => {
@@ -88,16 +93,17 @@ async function open() {
     if (index >= 0) choose(index);
   });
   tokens.addEventListener("keydown", (event) => {
-    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: nodes.length - 1 }[event.key];
+    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0,
+      End: nodes.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     choose(Math.min(nodes.length - 1, Math.max(0, to)));
     nodes[at].focus();
   });
   const mean = steps.reduce((total, step) => total + Math.log(Math.max(1e-12, chosen(step).model)), 0) / steps.length;
-  status.textContent = `${steps.length} tokens, typically chosen with ${percent(Math.exp(mean))}.${why ? ` ${why}` : ""}`;
-  const unsure = steps.reduce((worst, step, index) => (chosen(step).model < chosen(steps[worst]).model ? index : worst), 0);
-  choose(unsure);
+  status.textContent = `${steps.length} tokens, typically chosen with ${percent(Math.exp(mean))}. ${why}`;
+  const shares = steps.map((step) => chosen(step).model);
+  choose(shares.indexOf(Math.min(...shares)));
 }
 
 open().catch((failure) => { status.textContent = `${failure.message} ${failure.fix ?? ""}`; });

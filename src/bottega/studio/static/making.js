@@ -5,7 +5,8 @@ import { described, modelOf, request, settings } from "./settings.js";
 
 /** Return an answer that has not begun, for a side ("a" or "b"). */
 export function blank(side) {
-  return { side, model: settings[side].model, text: "", setting: described(settings[side]), continues: modelOf(side)?.answers === false };
+  const continues = modelOf(side)?.answers === false;
+  return { side, model: settings[side].model, text: "", setting: described(settings[side]), continues };
 }
 
 function take(answer, event) {
@@ -32,7 +33,8 @@ export async function make(answer, messages, signal, grown) {
   } catch (error) {
     if (error.name === "AbortError") answer.finish = "cancelled";
     else {
-      const { message, fix, status, wait, checks } = error instanceof Failure ? error : new Failure("The answer broke off.", { fix: error.message });
+      const known = error instanceof Failure ? error : new Failure("The answer broke off.", { fix: error.message });
+      const { message, fix, status, wait, checks } = known;
       answer.error = { message, fix, status, wait, checks };
     }
   }

@@ -24,7 +24,8 @@ function lines(text) {
 }
 
 function code(text, language) {
-  return h("div.code", {}, h("pre", { tabIndex: 0, "aria-label": language ? `Code, ${language}` : "Code" }, h("code", {}, text)),
+  const label = language ? `Code, ${language}` : "Code";
+  return h("div.code", {}, h("pre", { tabIndex: 0, "aria-label": label }, h("code", {}, text)),
     button("copy", "Copy the code", () => copy(text)));
 }
 

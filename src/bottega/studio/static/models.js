@@ -6,7 +6,8 @@ import { get, post } from "./api.js";
 const name = $("#model").dataset.name;
 const run = $("#run");
 const improve = $("#improve");
-const STAGES = [["exporting", "Collect the pairs"], ["training", "Train the challenger"], ["comparing", "Compare on held-out pairs"], ["waiting", "You decide"]];
+const STAGES = [["exporting", "Collect the pairs"], ["training", "Train the challenger"],
+  ["comparing", "Compare on held-out pairs"], ["waiting", "You decide"]];
 const ENDED = ["approved", "rejected", "failed"];
 
 const MEASURES = { // name in the comparison: what it says, percent or not
@@ -15,7 +16,7 @@ const MEASURES = { // name in the comparison: what it says, percent or not
   chosen_logprob: ["log-probability of the preferred answers", false],
   likeness: ["own answers: likeness to the preferred ones", false],
   length: ["tokens an answer", false],
-  seconds_per_token: ["seconds a token", false],
+  milliseconds_per_token: ["milliseconds a token", false],
 };
 const VERDICTS = { better: "good", worse: "bad" };
 
@@ -32,45 +33,57 @@ const interval = (side, percent) => (side?.low === undefined ? null
 function row(label, sides, percent) {
   const change = sides.change ?? { value: value(sides.challenger) - value(sides.champion) };
   const kind = sides.fell || change.high < 0 ? ".worse" : change.low > 0 ? ".better" : "";
+  const moved = `${change.value > 0 ? "+" : ""}${number(change.value, percent)}`;
   return h("tr", {}, h("th", { scope: "row" }, label, sides.fell ? h("span.chip.bad", {}, "fell") : null),
-    h("td.figure", {}, number(value(sides.champion), percent)), h("td.figure", {}, number(value(sides.challenger), percent)),
-    h("td.figure", {}, h(`span${kind}`, {}, `${change.value > 0 ? "+" : ""}${number(change.value, percent)}`), interval(sides.change, percent)));
+    h("td.figure", {}, number(value(sides.champion), percent)),
+    h("td.figure", {}, number(value(sides.challenger), percent)),
+    h("td.figure", {}, h(`span${kind}`, {}, moved), interval(sides.change, percent)));
 }
 
 /** The table of champion and challenger, with the verdict and its reason above it. */
 function table(comparison) {
-  const { verdict, sentence, pairs, prompts, suites } = comparison;
+  const { verdict, sentence, pairs, prompts, suites, seconds_per_token: { champion, challenger } } = comparison;
+  const figures = { ...comparison,
+    milliseconds_per_token: { champion: 1000 * champion, challenger: 1000 * challenger } };
   const known = Object.entries(suites).flatMap(([suite, figures]) => Object.entries(figures)
     .map(([name, sides]) => row(`${suite}: ${name.replaceAll("_", " ")}`, sides, true)));
+  const measured = Object.entries(MEASURES).map(([name, [label, percent]]) => row(label, figures[name], percent));
   return [
-    h("div.row", {}, h(`span.chip.${VERDICTS[verdict] ?? "warn"}`, { dataset: { testid: "verdict" } }, verdict), h("span.small", {}, sentence)),
-    h("div.wide", {}, h("table", { dataset: { testid: "comparison" } },
-      h("thead", {}, h("tr", {}, h("th", {}, `On ${pairs} held-out pairs of ${prompts} prompts`), h("th.figure", {}, "Today"),
+    h("div.row", {}, h(`span.chip.${VERDICTS[verdict] ?? "warn"}`, { testid: "verdict" }, verdict),
+      h("span.small", {}, sentence)),
+    h("div.wide", {}, h("table", { testid: "comparison" },
+      h("thead", {}, h("tr", {}, h("th", {}, `On ${pairs} held-out pairs of ${prompts} prompts`),
+        h("th.figure", {}, "Today"),
         h("th.figure", {}, "Challenger"), h("th.figure", {}, "Change, 95 % interval"))),
-      h("tbody", {}, Object.entries(MEASURES).map(([name, [label, percent]]) => row(label, comparison[name], percent)), known))),
+      h("tbody", {}, measured, known))),
   ];
 }
 
 function stages(status) {
   const at = STAGES.findIndex(([key]) => key === status);
   const reached = ENDED.includes(status) ? (status === "failed" ? 0 : STAGES.length) : at;
-  return h("ol.stages", {}, STAGES.map(([, label], index) => h(`li${index < reached ? ".done" : ""}${index === at ? ".now" : ""}`, {}, label)));
+  const kind = (index) => (index < reached ? "li.done" : index === at ? "li.now" : "li");
+  return h("ol.stages", {}, STAGES.map(([, label], index) => h(kind(index), {}, label)));
 }
 
-const CHIP = { approved: "good", rejected: "bad", failed: "bad", waiting: "accent" };
+const CHIP = { approved: "good", rejected: "bad", failed: "bad" };
 
 function show(improvement) {
   const { status, challenger, dataset } = improvement;
-  const facts = [`${dataset?.pairs ?? "…"} pairs`, dataset?.held_out ? `${dataset.held_out} held out` : "", challenger].filter(Boolean).join(" · ");
+  const facts = [challenger, dataset?.pairs && `${dataset.pairs} pairs to learn from`,
+    dataset?.held_out && `${dataset.held_out} held out`];
+  const decision = (picture, label, what, kind) => button(picture, label, () => decide(improvement, what),
+    { words: true, kind, testid: what });
   run.replaceChildren(
-    h("div.row", {}, h("h3", {}, "Latest run"), h(`span.chip${CHIP[status] ? `.${CHIP[status]}` : ""}`, { dataset: { testid: "status" } }, status), h("span.small.muted", {}, facts)),
+    h("div.row", {}, h("h3", {}, "Latest run"),
+      h(`span.chip.${CHIP[status] ?? "accent"}`, { testid: "status" }, status),
+      h("span.small.muted", {}, facts.filter(Boolean).join(" · "))),
     stages(status),
     ...(improvement.error ? [h("div.notice.bad", {}, improvement.error)] : []),
     ...(improvement.comparison ? table(improvement.comparison) : []),
     ...(improvement.reason ? [h("p.small.muted", {}, `${improvement.decided_by}: ${improvement.reason}`)] : []),
     ...(status === "waiting" ? [h("div.row", {},
-      button("check", "Approve", () => decide(improvement, "approve"), { words: true, kind: "main", dataset: { testid: "approve" } }),
-      button("close", "Reject", () => decide(improvement, "reject"), { words: true, kind: "danger", dataset: { testid: "reject" } }))] : []));
+      decision("check", "Approve", "approve", "main"), decision("close", "Reject", "reject", "danger"))] : []));
   improve.disabled = !ENDED.includes(status);
 }
 
@@ -93,13 +106,16 @@ let confirm = async () => {};
 
 function decide(improvement, what) {
   const approve = what === "approve";
-  $("#decide-title").textContent = approve ? `Let ${improvement.challenger} answer as ${name}?` : `Keep today's model as ${name}?`;
-  $("#decide-about").textContent = approve ? "The next request to this name is answered by the new model. You can go back: both are kept."
+  $("#decide-title").textContent = approve ? `Let ${improvement.challenger} answer as ${name}?`
+    : `Keep today's model as ${name}?`;
+  $("#decide-about").textContent = approve
+    ? "The next request to this name is answered by the new model. You can go back: both are kept."
     : "The challenger stays in the workshop, but is not served under this name.";
   $("#decide-confirm").textContent = approve ? "Approve" : "Reject";
   $("#decide-error").hidden = true;
   confirm = async () => {
-    await post(`/studio/improvements/${encodeURIComponent(improvement.id)}/${what}`, { reason: $("#reason").value.trim() });
+    const reason = $("#reason").value.trim();
+    await post(`/studio/improvements/${encodeURIComponent(improvement.id)}/${what}`, { reason });
     location.reload();
   };
   dialog.showModal();

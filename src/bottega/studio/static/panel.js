@@ -27,7 +27,8 @@ function checkSchema() {
   const problem = $("#schema-error");
   let message = "";
   try {
-    if (text && (JSON.parse(text) === null || typeof JSON.parse(text) !== "object")) message = "A schema is an object: { … }";
+    const schema = text ? JSON.parse(text) : {};
+    if (schema === null || typeof schema !== "object") message = "A schema is an object: { … }";
   } catch (error) {
     message = `This is not JSON yet: ${error.message}`;
   }
@@ -48,7 +49,9 @@ export function showSettings() {
   $("#model-b").hidden = $("#versus").hidden = $("#sides").hidden = !settings.compare;
   $("#compare").setAttribute("aria-pressed", settings.compare);
   $("#lock").setAttribute("aria-pressed", settings.lock);
-  for (const side of panel.querySelectorAll("[data-side]")) side.setAttribute("aria-pressed", side.dataset.side === settings.side);
+  for (const side of panel.querySelectorAll("[data-side]")) {
+    side.setAttribute("aria-pressed", side.dataset.side === settings.side);
+  }
   panel.hidden = !settings.panel;
   $("#open-panel").setAttribute("aria-expanded", settings.panel);
 }
@@ -137,7 +140,8 @@ export function setUpPanel({ changed, lastSeed }) {
   $("#open-panel").addEventListener("click", () => togglePanel());
   $("#close-panel").addEventListener("click", () => togglePanel(false));
   const asked = new URLSearchParams(location.search);
-  if (choices.some((choice) => choice.id === asked.get("model"))) settings.a.model = settings.b.model = asked.get("model");
+  const wanted = choices.find((choice) => choice.id === asked.get("model"));
+  if (wanted) settings.a.model = settings.b.model = wanted.id;
   if (asked.has("compare")) settings.compare = true;
   showSettings();
 }

@@ -13,14 +13,16 @@ let use = () => {};
 function show() {
   const words = search.value.toLowerCase();
   const found = prompts.filter((prompt) => `${prompt.name} ${prompt.body}`.toLowerCase().includes(words));
-  list.replaceChildren(...found.map((prompt) => h("button", { type: "button", onclick: () => pick(prompt), dataset: { testid: "pick" } },
-    h("b", {}, prompt.name), h("small", {}, prompt.body))));
-  if (!found.length) list.append(h("p.small.muted", {}, prompts.length ? "Nothing found." : "No prompts saved yet: make one under Prompts."));
+  const line = (prompt) => h("button", { type: "button", onclick: () => pick(prompt), testid: "pick" },
+    h("b", {}, prompt.name), h("small", {}, prompt.body));
+  const nothing = prompts.length ? "Nothing found." : "No prompts saved yet: make one under Prompts.";
+  list.replaceChildren(...(found.length ? found.map(line) : [h("p.small.muted", {}, nothing)]));
 }
 
 async function fill(prompt, values) {
   try {
-    const filled = await post(`/studio/prompts/${encodeURIComponent(prompt.name)}/fill?version=${prompt.version}`, { values });
+    const address = `/studio/prompts/${encodeURIComponent(prompt.name)}/fill?version=${prompt.version}`;
+    const filled = await post(address, { values });
     picker.close();
     use(filled);
   } catch (failure) {
@@ -32,10 +34,11 @@ function pick(prompt) {
   if (!prompt.variables.length) return fill(prompt, {});
   list.hidden = search.hidden = $("#picker-foot").hidden = true;
   form.hidden = false;
-  form.replaceChildren(h("h3", {}, prompt.name), ...prompt.variables.map((name) => h("div.field", {},
-    h("label", { htmlFor: `v-${name}` }, name), h("input", { type: "text", id: `v-${name}`, name, required: true, dataset: { testid: `variable-${name}` } }))),
-  h("div.row.end", {}, h("button.button", { type: "button", onclick: () => picker.close() }, "Cancel"),
-    h("button.button.main", { dataset: { testid: "fill" } }, "Use it")));
+  const fields = prompt.variables.map((name) => h("div.field", {}, h("label", { htmlFor: `v-${name}` }, name),
+    h("input", { type: "text", id: `v-${name}`, name, required: true, testid: `variable-${name}` })));
+  form.replaceChildren(h("h3", {}, prompt.name), ...fields, h("div.row.end", {},
+    h("button.button", { type: "button", onclick: () => picker.close() }, "Cancel"),
+    h("button.button.main", { testid: "fill" }, "Use it")));
   form.onsubmit = (event) => {
     event.preventDefault();
     fill(prompt, Object.fromEntries(new FormData(form)));

@@ -10,7 +10,9 @@ $("#prompt-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const name = $("#p-name").value.trim();
   try {
-    await post("/studio/prompts", { name, body: $("#p-body").value, system: $("#p-system").value, note: $("#p-note").value });
+    await post("/studio/prompts", {
+      name, body: $("#p-body").value, system: $("#p-system").value, note: $("#p-note").value,
+    });
     location.assign(`/prompts/${encodeURIComponent(name)}`);
   } catch (failure) {
     $("#prompt-error").textContent = `${failure.message} ${failure.fix}`;

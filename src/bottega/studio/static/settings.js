@@ -22,22 +22,26 @@ export const modelOf = (side) => choices.find((choice) => choice.id === settings
 
 /** Say a setting in a few words, for the moment the blind is lifted. */
 export function described(setting) {
+  const long = { schema: "JSON", stop: "stop texts" };
   const words = Object.entries(setting.controls).filter(([, value]) => value !== "" && value !== undefined)
-    .map(([name, value]) => (name === "schema" ? "JSON" : name === "stop" ? "stop texts" : `${name.replaceAll("_", " ")} ${value}`));
+    .map(([name, value]) => long[name] ?? `${name.replaceAll("_", " ")} ${value}`);
   return [setting.model, ...words].join(" · ");
 }
 
-const PLAIN = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "max_tokens", "seed"];
+const PLAIN = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+  "max_tokens", "seed"];
 
 /** Return address and body of a request for a side: an answer to messages, or a continuation of the last text. */
 export function request(side, messages) {
   const { model, controls } = settings[side];
-  const body = { model, stream: true, stream_options: { include_usage: true }, bottega: { alternatives: 5, door: "studio" } };
+  const body = { model, stream: true, stream_options: { include_usage: true },
+    bottega: { alternatives: 5, door: "studio" } };
   for (const name of PLAIN) if (controls[name] !== undefined) body[name] = controls[name];
   const stop = (controls.stop ?? "").split("\n").filter(Boolean);
   if (stop.length) body.stop = stop;
   if (controls.schema?.trim()) {
-    body.response_format = { type: "json_schema", json_schema: { name: "answer", strict: true, schema: JSON.parse(controls.schema) } };
+    const schema = JSON.parse(controls.schema);
+    body.response_format = { type: "json_schema", json_schema: { name: "answer", strict: true, schema } };
   }
   if (modelOf(side)?.answers === false) {
     return { address: "/v1/completions", body: { ...body, prompt: messages.at(-1).content } };
