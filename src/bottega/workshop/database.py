@@ -21,6 +21,7 @@ from bottega.core.errors import (
     ResourceError,
 )
 from bottega.core.files import clear_disk_errors
+from bottega.workshop.schema import storable
 
 WAIT = 30.0  # seconds a writer waits for its turn before it gives up
 WRITES = "bottega_writes"  # execution option of a connection that is going to write
@@ -38,6 +39,10 @@ def parse(home: Path, url: str | None) -> URL:
     Raises:
         InputError: not such an address.
     """
+    place = url if url is not None else str(home)
+    if not storable(place):
+        raise InputError(f"the database {'address' if url is not None else f'folder {place!r}'} cannot be understood: "
+                         "it holds a NUL or half a character", fix="choose another name")
     if url is None:
         return URL.create("sqlite", database=str(home.absolute() / "workshop.db"))
     try:
@@ -81,8 +86,8 @@ def _sqlite(url: URL) -> Engine:
         with clear_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # what people wrote is not for everyone's eyes
-    except (FileNotFoundError, ValueError) as error:  # ValueError: NUL or half a character in the name
-        raise InputError(f"the folder {str(path.parent)!r} cannot be made", fix="choose another home") from error
+    except FileNotFoundError as error:
+        raise InputError(f"the folder {path.parent} cannot be made", fix="choose another home") from error
     made = create_engine(url, hide_parameters=True, pool_size=8, max_overflow=24, connect_args={"timeout": WAIT})
 
     @event.listens_for(made, "connect")

@@ -28,8 +28,8 @@ from bottega.core.files import canonical_json
 _ESCAPED = "\x01json:"  # begins a text that is kept as a JSON string
 
 
-def _storable(text: str) -> bool:
-    """Whether both databases can hold a text as it is: no NUL character, no half of a surrogate pair."""
+def storable(text: str) -> bool:
+    """Return whether both databases can hold a text as it is: no NUL character, no half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
@@ -45,7 +45,7 @@ class Words(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Escape what the database cannot hold."""
-        if value is None or (_storable(value) and not value.startswith(_ESCAPED)):
+        if value is None or (storable(value) and not value.startswith(_ESCAPED)):
             return value
         return _ESCAPED + json.dumps(value)
 
@@ -67,7 +67,7 @@ class Json(TypeDecorator[Any]):
         if value is None:
             return None
         text = canonical_json(value)
-        return text if _storable(text) else json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return text if storable(text) else json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Read JSON."""
