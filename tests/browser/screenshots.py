@@ -32,7 +32,7 @@ def _new_page(browser: Browser, url: str, *, dark: bool = False, phone: bool = F
 def _conversation(page: Page, picture: Path) -> str:
     """Ask two things, show the second answer, and return the address of the glass box of the first."""
     page.goto("/")
-    ask(page, "This is Leo. I no longer want the desk, my order 7305, delivered 2 months ago. Can you help?")
+    ask(page, "My lamp is late and I am a little sad about it.")
     inside = answered(page).get_by_test_id("inside-link").get_attribute("href") or ""
     page.get_by_test_id("new").click()
     ask(page, "Hello, I am Ana. The kettle arrived broken, order 4821, it came last week. What now?")

@@ -101,7 +101,7 @@ def number(value: Any) -> str:
         return str(value)
     if not math.isfinite(value):
         return "–"
-    return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def size(count: int) -> str:

@@ -153,12 +153,14 @@ export function answerView(answer, options) {
   }
 
   function actions() {
-    if (options.busy() || options.blind || !answer.id) return null;
+    if (options.busy() || options.blind || answer.error) return null;
+    const again = options.regenerate && button("again", "Make another answer", options.regenerate,
+      { testid: "regenerate" });
+    if (!answer.id) return h("div.acts", {}, again);
     return h("div.acts", {}, thumb(1), thumb(-1),
       button("edit", "Edit the answer", edit, { testid: "edit-answer" }),
       button("copy", "Copy", () => copy(textOf(answer))),
-      options.regenerate && button("again", "Make another answer", options.regenerate, { testid: "regenerate" }),
-      siblings(options.siblings),
+      again, siblings(options.siblings),
       h("a.button.plain", { href: `/inside/${encodeURIComponent(answer.id)}`, testid: "inside-link" },
         icon("inside"), "Inside"),
       h("span.meta", { testid: "facts" }, facts(answer)));

@@ -78,5 +78,6 @@ export async function copy(text) {
 /** Give a number few digits: 0.7312 → "73.1 %". */
 export function percent(share) {
   const value = 100 * share;
+  if (value > 0 && value < 0.005) return "<0.01 %";
   return `${value >= 99.95 ? "100" : value >= 10 ? value.toFixed(1) : value.toFixed(2)} %`;
 }

@@ -12,7 +12,7 @@ const BANDS = [0.05, 0.2, 0.5, 0.9];
 const chosen = (step) => step.rows.find((row) => row.chosen);
 const band = (share) => BANDS.filter((edge) => share >= edge).length;
 const sum = (rows, column) => rows.reduce((total, row) => total + row[column], 0);
-const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "·") || "(nothing)";
+const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "·") || "(no text)";
 
 function bar(kind, share) {
   const node = h(`div.bar-${kind}`);
