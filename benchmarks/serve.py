@@ -61,8 +61,9 @@ async def ask(url: str, model: str, number: int, load: Load) -> None:
                        "max_tokens": MOST_TOKENS, "seed": number // len(QUESTIONS),
                        "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]}).encode()
     start = time.perf_counter()
-    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    writer = None
     try:
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n" \
                f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
@@ -88,7 +89,8 @@ async def ask(url: str, model: str, number: int, load: Load) -> None:
         load.errors.append(str(error))
         return
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
     load.answers += 1
     load.tokens += tokens
     load.first.append(first or time.perf_counter() - start)

@@ -10,13 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bottega.guard.detectors import LEFT, Detector, Detectors
-from bottega.guard.verdict import Action
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
+from bottega.guard.verdict import Action, new_digest
 
 
 @dataclass(slots=True)
@@ -29,12 +26,12 @@ class Found:
     end: int | None
     seek: int  # where the search for its end goes on
     hashed: int  # how far its text is in the hash
-    hash: _Hash = field(default_factory=hashlib.sha256)
+    hash: hashlib.blake2b = field(default_factory=new_digest)
 
     @property
     def digest(self) -> str:
         """First 12 hex digits of the SHA-256 of the found text."""
-        return self.hash.hexdigest()[:12]
+        return self.hash.hexdigest()
 
 
 class Part(NamedTuple):

@@ -6,12 +6,14 @@ Actions form a lattice and combine by maximum: no amount of ALLOW can outvote on
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
 
 Stage = Literal["input", "output"]
+_KEY = os.urandom(16)
 FAILED = "failed-check"  # the category of a check that could not finish
 
 
@@ -36,7 +38,8 @@ class Verdict:
         stage: `input` (before the model) or `output` (after it).
         reason: one sentence for a person; it never repeats what was found.
         where: the place, such as `message 2, characters 10-26`: positions count from 0, the end is not included.
-        digest: first 12 hex digits of the SHA-256 of the found text, to recognise the same finding again.
+        digest: a keyed hash of the found text, the same for the same text while the process lives; a plain hash of a
+            card or identity number could be undone by trying all of them.
         milliseconds: how long the check had taken when it said so.
     """
 
@@ -63,7 +66,14 @@ def join(verdicts: Iterable[Verdict]) -> Action:
 
 def fingerprint(found: str) -> str:
     """Return the short digest that stands for a found text in a verdict."""
-    return hashlib.sha256(found.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    digest = new_digest()
+    digest.update(found.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def new_digest() -> hashlib.blake2b:
+    """Return the digest of a found text, to be fed piece by piece."""
+    return hashlib.blake2b(digest_size=6, key=_KEY)
 
 
 def failed(check: str, stage: Stage, error: Exception, where: str = "", milliseconds: float = 0.0) -> Verdict:
