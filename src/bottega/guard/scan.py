@@ -30,7 +30,7 @@ class Found:
 
     @property
     def digest(self) -> str:
-        """First 12 hex digits of the SHA-256 of the found text."""
+        """What stands for the found text in a verdict."""
         return self.hash.hexdigest()
 
 
@@ -135,7 +135,7 @@ class Scanner:
         if ending or final:
             found.end = self._base + ending.end() if ending else limit
         found.seek = max(found.seek, limit - width + 1)
-        known = limit if found.end is None else found.end
+        known = found.seek if found.end is None else found.end  # the last characters seen may come after its end
         found.hash.update(_bytes(buffer[found.hashed - self._base:known - self._base]))
         found.hashed = known
 
