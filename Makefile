@@ -25,12 +25,14 @@ lint: $(STAMPS)/lint
 # The programs we measure against live in environments of their own, so that they cannot disturb ours.
 bench: $(BENCH)/.stamp $(LITGPT)/.stamp
 	$(BENCH)/bin/python benchmarks/decode.py
+	$(BENCH)/bin/python benchmarks/serve.py workshop/models/python-assistant-dpo
 	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
 
-# The README's picture, from the demo's report.
-picture: demo/report.html
+# The documentation's pictures, from the demo's report and from the studio over the demo's models.
+picture: demo/report.html $(STAMPS)/test
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1100,1500 \
 		--screenshot=docs/img/report.png "file://$(CURDIR)/demo/report.html"
+	$(BIN)/python -m tests.browser.screenshots docs/img
 
 # Virtual environment, models, datasets and reports: everything that can be made again.
 clean:

@@ -68,7 +68,7 @@ def served(small_workshop: SmallWorkshop, tmp_path_factory: pytest.TempPathFacto
         store.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, this thread has an event loop that other tests would stumble over
 def chromium() -> Iterator["playwright.Browser"]:
     """The browser."""
     if CHROMIUM is None:

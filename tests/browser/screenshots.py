@@ -32,7 +32,7 @@ def _new_page(browser: Browser, url: str, *, dark: bool = False, phone: bool = F
 def _conversation(page: Page, picture: Path) -> str:
     """Ask two things, show the second answer, and return the address of the glass box of the first."""
     page.goto("/")
-    ask(page, "My lamp is late and I am a little sad about it.")
+    ask(page, "Hello, I am Mia. My lamp has not come yet, order 4214. What now?")
     inside = answered(page).get_by_test_id("inside-link").get_attribute("href") or ""
     page.get_by_test_id("new").click()
     ask(page, "Hello, I am Ana. The kettle arrived broken, order 4821, it came last week. What now?")

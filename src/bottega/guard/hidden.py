@@ -80,7 +80,8 @@ def _belongs(letter: str, before: str, after: str, kept: list[str]) -> bool:
     """
     if letter == "\u200d" and _EMOJI.match(after):
         carrier = _last(kept, 1) if before == "\ufe0f" or _SKIN.match(before) else before
-        return bool(_EMOJI.match(carrier) or _SKIN.match(before))
+        if _EMOJI.match(carrier) or _SKIN.match(before):
+            return True
     if _INVISIBLE.match(before):
         return False
     if letter in "\u200c\u200d":
