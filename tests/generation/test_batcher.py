@@ -23,10 +23,10 @@ class Mail:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.ends: queue.Queue[Result | BottegaError] = queue.Queue()
-        self.calls = 0
+        self.sizes: list[int] = []
 
     def __call__(self, steps: list[Step], end: Result | BottegaError | None) -> None:
-        self.calls += 1
+        self.sizes.append(len(steps))
         self.steps += steps
         if end is not None:
             self.ends.put(end)
@@ -54,7 +54,7 @@ def test_requests_that_come_at_any_time_get_the_bytes_they_get_alone(codec: Text
 
     def later(place: int) -> None:
         time.sleep(draw.random() * 0.5)
-        batcher.submit(requests[place], mails[place])
+        batcher.submit(batcher.prepare(requests[place], mails[place]))
 
     threads = [threading.Thread(target=later, args=(place,)) for place in range(len(requests))]
     for thread in threads:
@@ -69,11 +69,19 @@ def test_requests_that_come_at_any_time_get_the_bytes_they_get_alone(codec: Text
     assert batcher.running == batcher.waiting == 0
 
 
-def test_steps_come_one_by_one(codec: TextCodec) -> None:
+def queued(batcher: Batcher, request: Request, mail: Mail) -> Ticket:
+    ticket = batcher.prepare(request, mail)
+    batcher.submit(ticket)
+    return ticket
+
+
+def test_the_first_step_comes_at_once_and_the_rest_in_few_deliveries(codec: TextCodec) -> None:
     batcher, mail = Batcher(engine_of(model(codec), codec)), Mail()
-    batcher.submit(ask(max_tokens=20, seed=1, logit_bias={str(codec.eos): -100, str(codec.end_of_turn): -100}), mail)
+    queued(batcher, ask(max_tokens=20, seed=1, logit_bias={str(codec.eos): -100, str(codec.end_of_turn): -100}), mail)
     mail.result()
-    assert mail.calls == len(mail.steps) == 20
+    assert len(mail.steps) == 20
+    assert mail.sizes[0] == 1
+    assert 2 <= len(mail.sizes) <= 20
     batcher.close()
 
 
@@ -81,9 +89,9 @@ def test_a_cancelled_request_frees_its_place(codec: TextCodec) -> None:
     forever = {str(codec.eos): -100.0, str(codec.end_of_turn): -100.0}
     batcher = Batcher(engine_of(model(codec, context=4000), codec), slots=1)
     long, short = Mail(), Mail()
-    ticket = batcher.submit(ask(max_tokens=3900, logit_bias=forever), long)
-    waiting = batcher.submit(ask(max_tokens=3900), Mail())
-    batcher.submit(ask(max_tokens=2), short)
+    ticket = queued(batcher, ask(max_tokens=3900, logit_bias=forever), long)
+    waiting = queued(batcher, ask(max_tokens=3900), Mail())
+    queued(batcher, ask(max_tokens=2), short)
     while not long.steps:
         time.sleep(0.01)
     batcher.cancel(waiting)
@@ -98,32 +106,47 @@ def test_a_full_queue_refuses_with_a_time(codec: TextCodec) -> None:
     batcher = Batcher(engine_of(model(codec, context=4000), codec), slots=1, queue=2)
     tickets: list[Ticket] = []
     with pytest.raises(BusyError) as caught:
-        tickets.extend(batcher.submit(ask(max_tokens=3900), Mail()) for _ in range(10))
+        tickets.extend(queued(batcher, ask(max_tokens=3900), Mail()) for _ in range(10))
     assert len(tickets) in (2, 3)
     assert caught.value.retry_after >= 1
     batcher.close(drain=False)
     with pytest.raises(BusyError):
-        batcher.submit(ask(), Mail())
+        queued(batcher, ask(), Mail())
 
 
 def test_what_one_request_cannot_do_harms_no_other(codec: TextCodec) -> None:
     batcher, good = Batcher(engine_of(model(codec), codec), slots=8), Mail()
-    batcher.submit(ask(max_tokens=40, seed=3), good)
+    queued(batcher, ask(max_tokens=40, seed=3), good)
     bad = Mail()
     letters = {str(number): -100.0 for number in range(codec.vocab_size)}
-    batcher.submit(ask(max_tokens=5, n=2, logit_bias=letters), bad)
+    queued(batcher, ask(max_tokens=5, n=2, logit_bias=letters), bad)
     assert isinstance(bad.ends.get(timeout=60), ControlError)
     with pytest.raises(InputError, match="more than are made at a time"):
-        batcher.submit(ask(n=9), Mail())
+        queued(batcher, ask(n=9), Mail())
     with pytest.raises(InputError, match="context"):
-        batcher.submit(ask("word " * 500), Mail())
+        queued(batcher, ask("word " * 500), Mail())
     assert good.result().outputs[0].finish
     batcher.close()
+
+
+def test_a_receiver_at_fault_harms_no_other(codec: TextCodec) -> None:
+    def broken(steps: list[Step], end: Result | BottegaError | None) -> None:
+        raise ValueError("a receiver at fault")
+
+    batcher, good = Batcher(engine_of(model(codec), codec), slots=8), Mail()
+    batcher.submit(batcher.prepare(ask(max_tokens=30), broken))
+    queued(batcher, ask(max_tokens=30), good)
+    good.result()
+    again = Mail()
+    queued(batcher, ask(max_tokens=3), again)
+    again.result()
+    batcher.close()
+    assert batcher.running == 0
 
 
 def test_closing_finishes_what_is_under_way(codec: TextCodec) -> None:
     batcher, mails = Batcher(engine_of(model(codec), codec), slots=2), [Mail() for _ in range(6)]
     for mail in mails:
-        batcher.submit(ask(max_tokens=20), mail)
+        queued(batcher, ask(max_tokens=20), mail)
     batcher.close()
     assert all(mail.result().outputs for mail in mails)

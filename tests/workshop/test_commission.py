@@ -240,9 +240,12 @@ def test_steps_wait_for_their_text() -> None:
     parts = ["a ", "4111 ", "1111 ", "1111 ", "1111", ".", "", "é", " end"]
     steps = [Step(0, number, text=text, token=number, token_text=text, logprob=-1.0,
                   finish="end" if number == len(parts) - 1 else None) for number, text in enumerate(parts)]
-    deltas = [delta for step in steps for delta in lane.push(step)]
+    deltas = [delta for step in steps if (delta := lane.push([step])) is not None]
     shown = [step.token for delta in deltas for step in delta.steps]
     assert shown == [0, 5, 6, 7, 8]
+    whole = Lane(0, Guard().stream(0)).push(steps)
+    assert whole is not None
+    assert (whole.text, [step.token for step in whole.steps]) == ("".join(delta.text for delta in deltas), shown)
     assert "".join(delta.text for delta in deltas) == lane.text == "a [redacted: card].é end"
     assert (lane.made, lane.score, lane.finish) == (9, -1.0, "end")
 

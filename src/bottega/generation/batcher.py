@@ -22,6 +22,7 @@ from bottega.generation.runner import PIECE, Reading
 
 # new steps of one request, and how it ended (None: it goes on); called from the batcher's thread
 Deliver: TypeAlias = Callable[[list[Step], Result | BottegaError | None], None]
+_PAUSE = 0.03  # seconds between two deliveries to one request: a reader sees a flow, and 64 cost little
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +42,8 @@ class Ticket:
     started: float = 0.0
     reading: Reading | None = None
     cancelled: bool = False
+    ended: bool = False
+    told: float = 0.0  # when steps were delivered last
     sent: list[int] = field(default_factory=list)
 
 
@@ -76,16 +79,16 @@ class Batcher:
         """Requests without a place."""
         return len(self._waiting)
 
-    def submit(self, request: Request, deliver: Deliver) -> Ticket:
-        """Queue a request.
+    def prepare(self, request: Request, deliver: Deliver) -> Ticket:
+        """Settle a request, to be queued by `submit`.
 
         Args:
             request: what is wanted.
-            deliver: gets the steps as they are made; its last call carries the `Result`, or the error.
+            deliver: gets the steps as they are made; its last call carries the `Result`, or the error. It must not
+                raise.
 
         Raises:
             ControlError, InputError: as in `Engine.generate`; more outputs than there are slots.
-            BusyError: the queue is full, or the batcher is closing.
         """
         plan = self.engine.plan(request)
         if plan.outputs > self.slots:
@@ -93,6 +96,14 @@ class Batcher:
                              where="n, best_of", fix=f"ask for at most {self.slots}")
         ticket = Ticket(plan, self.engine.sequences(plan), deliver, time.perf_counter())
         ticket.sent = [0] * plan.outputs
+        return ticket
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue a prepared request.
+
+        Raises:
+            BusyError: the queue is full, or the batcher is closing.
+        """
         with self._wake:
             if self._closing:
                 raise BusyError("the model is being put away", retry_after=5.0)
@@ -102,7 +113,6 @@ class Batcher:
                                 retry_after=wait)
             self._waiting.append(ticket)
             self._wake.notify()
-        return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """Free a request's places at the next step; its `deliver` gets `Interrupted`, unless it is over already."""
@@ -128,17 +138,16 @@ class Batcher:
                     self._wake.wait()
                 if self._closing and not (self._waiting or self._reading or self._running):
                     return
-            self._drop(decoder)
             try:
+                self._drop(decoder)
                 self._admit(decoder)
                 decoder.round()
+                for ticket in list(self._running):
+                    self._pass_on(ticket)
             except Exception as error:  # a fault of one batch must not end the service
                 _log.exception("a batch failed")
                 self._fail(BottegaError(f"the model failed: {type(error).__name__}", fix="see the server's log"))
                 decoder = self.engine.decoder()
-                continue
-            for ticket in list(self._running):
-                self._pass_on(ticket)
 
     def _drop(self, decoder: Decoder) -> None:
         """Take out what was cancelled."""
@@ -178,8 +187,13 @@ class Batcher:
                 self._reading = None
 
     def _pass_on(self, ticket: Ticket) -> None:
-        """Deliver a request's new steps, and its result when all its outputs are over."""
-        over = all(sequence.over for sequence in ticket.sequences)
+        """Deliver a request's new steps when it is time, and its result when all its outputs are over."""
+        failed = next((sequence.error for sequence in ticket.sequences if sequence.error), None)
+        over = failed is not None or all(sequence.over for sequence in ticket.sequences)
+        now = time.perf_counter()
+        if not over and now - ticket.told < _PAUSE:
+            return
+        ticket.told = now
         fresh: list[Step] = []
         ranked = ticket.plan.outputs > ticket.plan.wanted  # nothing can be shown before the best are known
         for place, sequence in enumerate(ticket.sequences):
@@ -188,23 +202,20 @@ class Batcher:
             self.tokens += len(new)
             if not ranked:
                 fresh += new
-        end: Result | BottegaError | None = None
-        if over or any(sequence.error for sequence in ticket.sequences):
-            seconds = time.perf_counter() - ticket.started
-            self._pace += 0.1 * (seconds - self._pace)
-            try:
-                end = self.engine.result(ticket.plan, ticket.sequences, seconds)
-                if ranked:
-                    fresh = [step for output in end.outputs for step in output.steps]
-            except BottegaError as error:
-                end, ticket.cancelled = error, not over  # the outputs still under way leave with the one that failed
-            if over:
-                self._running.remove(ticket)
-        if ticket.cancelled and end is not None:
-            ticket.deliver(fresh, end)
-            ticket.deliver = _nobody
-        elif fresh or end is not None:
-            ticket.deliver(fresh, end)
+        if not over:
+            if fresh:
+                _tell(ticket, fresh, None)
+            return
+        seconds = now - ticket.started
+        self._pace += 0.1 * (seconds - self._pace)
+        end: Result | BottegaError
+        if failed is None:
+            end = self.engine.result(ticket.plan, ticket.sequences, seconds)
+            fresh = [step for output in end.outputs for step in output.steps] if ranked else fresh
+            self._running.remove(ticket)
+        else:
+            end, ticket.cancelled = failed, True  # the outputs still under way leave at the next step
+        _tell(ticket, fresh, end)
 
     def _fail(self, error: BottegaError) -> None:
         """End everything under way with an error; what waits stays."""
@@ -215,8 +226,16 @@ class Batcher:
 
     def _end(self, ticket: Ticket, error: BottegaError) -> None:
         ticket.reading = None
-        ticket.deliver([], error)
+        _tell(ticket, [], error)
 
 
-def _nobody(steps: list[Step], end: Result | BottegaError | None) -> None:
-    """Take what nobody waits for any more."""
+def _tell(ticket: Ticket, steps: list[Step], end: Result | BottegaError | None) -> None:
+    """Deliver; the end only once. A receiver at fault harms nobody else."""
+    if ticket.ended:
+        return
+    ticket.ended = end is not None
+    try:
+        ticket.deliver(steps, end)
+    except Exception:
+        _log.exception("a receiver failed")
+        ticket.cancelled = True

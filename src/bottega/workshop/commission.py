@@ -105,13 +105,14 @@ class Job:
         """Queue the guarded request; called from a worker thread.
 
         Raises:
-            ControlError, InputError, BusyError: as in `Batcher.submit`.
+            ControlError, InputError, BusyError: as in `Batcher.prepare` and `Batcher.submit`.
         """
         self._request, self._batcher = request, batcher
-        self._ticket = batcher.submit(request, self._deliver)
+        self._ticket = batcher.prepare(request, self._deliver)
         plan = self._ticket.plan
         self.seed, self.prompt_tokens = plan.seed, len(plan.prompt)
         self.lanes = [Lane(number, self._guard.stream(number)) for number in range(plan.wanted)]
+        batcher.submit(self._ticket)
 
     def _deliver(self, steps: list[Step], end: Result | BottegaError | None) -> None:
         """Take news from the batcher's thread to the event loop."""
@@ -125,7 +126,8 @@ class Job:
             return
         if steps and self._first is None:
             self._first = time.perf_counter() - self._start
-        deltas = [delta for step in steps for delta in self.lanes[step.output].push(step)]
+        deltas = [delta for lane in self.lanes
+                  if (delta := lane.push([step for step in steps if step.output == lane.output])) is not None]
         blocked = bool(self.lanes) and all(lane.finish for lane in self.lanes)
         if end is None and not blocked:
             if deltas:

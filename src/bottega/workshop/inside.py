@@ -7,6 +7,7 @@ seed, and shown when every token is the same; `bottega serve` shows it under /in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,11 @@ async def replay(workshop: Workshop, served: Served, work: Work, alternatives: i
         for step in fresh:
             steps.setdefault(step.output, []).append(step)
         if end is not None:
-            loop.call_soon_threadsafe(settle, end)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, end)
 
-    ticket = await asyncio.to_thread(batcher.submit, request, deliver)
+    ticket = await asyncio.to_thread(batcher.prepare, request, deliver)
+    batcher.submit(ticket)
     try:
         await made
     finally:

@@ -67,28 +67,31 @@ class Lane:
         """What the stream guard found."""
         return self._guard.verdicts
 
-    def push(self, step: Step) -> list[Delta]:
-        """Take a step and return what may be shown now."""
-        if self.finish:
-            return []
-        self.made += 1
-        self._logprobs += step.logprob or 0.0
-        self._held.append((self._read, self._read + len(step.text), step))
-        self._read += len(step.text)
-        pieces = self._guard.push(step.text) if step.text else []
-        if step.finish:
-            pieces = pieces + self._guard.finish()
-        if self._guard.blocked:
-            self.finish = "filtered"
-        elif step.finish:
-            self.finish = step.finish
+    def push(self, steps: list[Step]) -> Delta | None:
+        """Take new steps and return what may be shown now."""
+        if self.finish or not steps:
+            return None
+        pieces: list[Piece] = []
+        for step in steps:
+            self.made += 1
+            self._logprobs += step.logprob or 0.0
+            self._held.append((self._read, self._read + len(step.text), step))
+            self._read += len(step.text)
+            if step.text:
+                pieces += self._guard.push(step.text)
+            if step.finish:
+                pieces += self._guard.finish()
+                self.finish = step.finish
+            if self._guard.blocked:
+                self.finish = "filtered"
+                break
         text = "".join(piece.text for piece in pieces)
-        steps = self._pass(pieces)
-        if not (text or steps or self.finish):
-            return []
+        shown = self._pass(pieces)
+        if not (text or shown or self.finish):
+            return None
         if text:
             self._parts.append(text)
-        return [Delta(self.output, text, steps, self.finish)]
+        return Delta(self.output, text, shown, self.finish)
 
     def _pass(self, pieces: list[Piece]) -> tuple[Step, ...]:
         """Return the held steps whose text has gone, without those that touch something taken out.
