@@ -11,8 +11,9 @@ from bottega.core.request import Controls, Format, Message, Request, Step
 from bottega.guard.guard import Guard
 from bottega.guard.policy import Policy
 from bottega.workshop import audit, registry, works
-from bottega.workshop.commission import Commission, Job, Order
+from bottega.workshop.commission import Commission
 from bottega.workshop.inside import inside
+from bottega.workshop.job import Job, Order
 from bottega.workshop.lane import Delta, Lane
 from bottega.workshop.workshop import Workshop
 from tests.workshops import SmallWorkshop, copy_workshop
@@ -165,6 +166,32 @@ def test_what_must_not_leave_never_leaves_even_in_part(home: Path) -> None:
         assert "guard" in box.missing
 
     within(home, work)
+
+
+def test_an_answer_that_is_blocked_as_a_whole_ends_as_filtered(home: Path) -> None:
+    async def work(workshop: Workshop) -> None:
+        policy = Policy(max_output_characters=5, actions={"too-long-output": "block"})
+        strict = Commission(workshop.models, Guard(policy), workshop.store)
+        job = await strict.open(say(seed=1, max_tokens=30))
+        deltas = await follow(job)
+        assert deltas[-1].finish == "filtered"
+        found = works.work(workshop.store, job.id)
+        assert found.outputs[0].finish == "filtered"
+        assert any(verdict["action"] == "block" for verdict in found.verdicts)
+
+    within(home, work)
+
+
+def test_a_name_that_is_gone_takes_no_other_with_it(small_workshop: SmallWorkshop, tmp_path: Path) -> None:
+    home = copy_workshop(small_workshop, tmp_path / "home")
+    workshop = Workshop.open(home, only=[small_workshop.lm, small_workshop.assistant])
+    (home / "models" / small_workshop.assistant / "model.safetensors").unlink()
+    (home / "models" / small_workshop.assistant / "manifest.json").touch()
+    workshop.models.refresh()
+    assert [served.id for served in workshop.models.served()] == [small_workshop.lm]
+    workshop.store.close()
+    with pytest.raises(NotFoundError):
+        Workshop.open(home, only=["nobody"])
 
 
 def test_a_format_blocks_nothing_and_parses(home: Path) -> None:

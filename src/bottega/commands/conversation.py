@@ -80,20 +80,15 @@ class Conversation:
 
     def answer(self) -> None:
         """Stream an answer to the last message and remember what was said, also when it was stopped."""
-        said = ""
+        said, before = "", list(self.turns)
         try:
             for delta in self.session.stream(self._request()):
                 said += delta.text
                 typer.echo(delta.text, nl=False)
                 sys.stdout.flush()
-        except InputError:
-            self.turns.pop()  # a message that does not fit is not kept
-            raise
         finally:
-            if said:
-                self.turns.append(Message(role="assistant", content=said))
-            elif self.turns and self.turns[-1].role == "user":
-                self.turns.pop()
+            # a message that got no answer is not kept
+            self.turns = [*before, Message(role="assistant", content=said)] if said else before[:-1]
         typer.echo("")
 
     def command(self, line: str) -> None:
@@ -112,10 +107,16 @@ class Conversation:
         elif name == "/system":
             self.system = rest or None
         elif name in ("/again", "/undo"):
+            before = list(self.turns)
             self._drop_answer()
             if name == "/again":
                 self.controls = self.controls.model_copy(update={"seed": None})
-                self.answer()
+                try:
+                    self.answer()
+                except BottegaError:
+                    if len(self.turns) < len(before):  # nothing came: the old answer stays
+                        self.turns = before
+                    raise
             else:
                 self.turns.pop()
         elif name == "/reset":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -32,11 +33,12 @@ class Session:
         from bottega.workshop import registry
         from bottega.workshop.workshop import Workshop
 
-        self.workshop = Workshop.open(workshop(), scan=False)
+        self.workshop = Workshop.open(workshop(), database=os.environ.get("BOTTEGA_DATABASE") or None, scan=False)
         self._runner = asyncio.Runner()
         try:
             alias = registry.aliases(self.workshop.store).get(model) if model else None
-            self.served = self.workshop.models.add(model_path(alias.model if alias else model))
+            self.served = self.workshop.models.add(model_path(alias.model if alias else model),
+                                                   alias=alias.name if alias else None)
             self.engine: Engine = self._run(self.workshop.models.engine(self.served)).engine
         except BaseException:
             self.close()
@@ -82,7 +84,7 @@ class Session:
             self._run(job.cancel())
 
     def _order(self, request: Request) -> Any:
-        from bottega.workshop.commission import Order
+        from bottega.workshop.job import Order
 
         return Order(self.served.id, request, door="cli")
 

@@ -100,7 +100,9 @@ class Constraint:
             remaining: tokens left in the budget, this one included.
         """
         self._since += 1
-        if self._cost < 0 or self._since >= _SLACK or remaining <= self._cost + _LOOKAHEAD:
+        # where no way out was found, the search is long: not at every step
+        near = self._cost < _LONGEST_END and remaining <= self._cost + _LOOKAHEAD
+        if self._cost < 0 or self._since >= _SLACK or near:
             path = self._way_out(min(remaining, _LONGEST_END))
             self._since, self._cost = 0, _LONGEST_END if path is None else len(path)
             if path is not None and len(path) + _SLACK >= remaining:

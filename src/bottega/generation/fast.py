@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 # layer, query [N, heads, head_dim], key and value [N, kv_heads, head_dim] of new tokens → mixed [N, heads · head_dim]
 Mix: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-_TILE = 64  # rows of the rotary tables made at a time grow by doubling from here
 
 
 class _PackedLayer:
@@ -66,15 +65,9 @@ class FastTransformer:
         self._layers = [_PackedLayer(layer, dtype) for layer in generator.model.layers if isinstance(layer, Layer)]
         self._norm = generator.model.norm.weight.float().clone()
         self._eps = torch.tensor(self.config.norm_eps)
-        self._cos, self._sin = torch.empty(0), torch.empty(0)
-        self._tables(_TILE)
-
-    def _tables(self, length: int) -> None:
-        """Make the rotary tables [T, 1, head_dim] reach `length`; the sign of the pairing is in the sine."""
-        if self._cos.shape[0] < length:
-            cos, sin = rotary_tables(torch.arange(max(length, 2 * self._cos.shape[0])), self.config.head_dim,
-                                     self.config.rope_theta)
-            self._cos, self._sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+        # rotary tables [context, 1, head_dim]; the sign of the pairing is in the sine
+        cos, sin = rotary_tables(torch.arange(self.config.context), self.config.head_dim, self.config.rope_theta)
+        self._cos, self._sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
     def read(self, prompt: list[int]) -> Reading:
         """See `Runner.read`."""
@@ -110,7 +103,6 @@ class FastTransformer:
             mix: attention, which also stores the new keys and values.
         """
         config, eps = self.config, self._eps
-        self._tables(max(positions) + 1)
         heads, kv, dim = config.heads, config.kv_heads, config.head_dim
         if positions.count(positions[0]) == len(positions):
             place = slice(positions[0], positions[0] + 1)

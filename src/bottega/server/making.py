@@ -18,7 +18,7 @@ from bottega.core.errors import NotFoundError, RefusedError
 from bottega.core.request import Request
 from bottega.server.errors import ApiError
 from bottega.server.state import Doors
-from bottega.workshop.commission import Job, Order
+from bottega.workshop.job import Job, Order
 from bottega.workshop.lane import Delta
 
 Result = TypeVar("Result")

@@ -63,7 +63,7 @@ class Models:
     def __init__(self, home: Path, store: Store, *, only: list[str] | None = None, slots: int = 64,
                  queue: int = 256) -> None:
         self._home, self._store, self._only, self._slots, self._queue = home, store, only, slots, queue
-        self._known: dict[Path, tuple[float, Served]] = {}
+        self._known: dict[Path, tuple[float, Served | None]] = {}  # when a folder was written, and what it holds
         self._served: dict[str, Served] = {}
         self._batchers: dict[str, Batcher] = {}  # by digest, the one used last at the end
         self._loading: dict[str, asyncio.Task[Batcher]] = {}
@@ -75,6 +75,9 @@ class Models:
 
         The first time there is a model that answers and no alias, the newest becomes `assistant`. An alias whose model
         was made again under its name follows it; one whose model is gone is left out until the model is back.
+
+        Raises:
+            NotFoundError: one of the names to serve is not there at the start.
         """
         with self._lock:
             self._looked = time.monotonic()
@@ -98,20 +101,23 @@ class Models:
                 named[alias.name] = replace(served, id=alias.name, alias=True)
             everything = {**found, **named}
             if self._only is not None:
+                first = not self._served
                 unknown = [name for name in self._only if name not in everything]
-                if unknown:
+                if unknown and first:
                     raise NotFoundError(f"unknown model '{unknown[0]}'", fix=suggest(unknown[0], everything))
-                everything = {name: everything[name] for name in self._only}
+                everything = {name: everything[name] for name in self._only if name in everything}
             self._served = everything
 
-    def add(self, path: Path) -> Served:
-        """Serve one model folder, wherever it lies, by its own name.
+    def add(self, path: Path, *, alias: str | None = None) -> Served:
+        """Serve one model folder, wherever it lies, by its own name or by an alias.
 
         Raises:
             InputError, CorruptError: it is no model of text, or damaged.
         """
         found = self._read(path)
-        self._served[found.name] = found
+        if alias is not None:
+            found = replace(found, id=alias, alias=True)
+        self._served[found.id] = found
         return found
 
     def _look(self, path: Path) -> Served | None:
@@ -120,11 +126,11 @@ class Models:
         known = self._known.get(path)
         if known is not None and known[0] == stamp:
             return known[1]
+        served = None
         try:
             served = self._read(path)
         except BottegaError as error:
             say(f"warning: {path.name} is not served: {error.problem}")
-            return None
         self._known[path] = (stamp, served)
         return served
 
