@@ -1,4 +1,4 @@
-"""The verbs around feedback and decisions, as a person types them."""
+"""The verbs around feedback, decisions, settings and the audit, as a person types them."""
 
 import json
 import subprocess
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from bottega import cli
 from bottega.workshop import improvements, registry
@@ -69,6 +70,44 @@ def test_aliases_are_listed_and_moved(run: Run, studio: tuple[Path, Path], monke
     refused = run("improve", "mine")
     assert refused.returncode == 2
     assert "continues text" in refused.stderr
+
+
+def test_settings_are_listed_and_changed_together(run: Run, own_workshop: Path) -> None:
+    assert json.loads(run("settings", "--json").stdout) == {"retention_days": -1, "guard": {}}
+    done = run("settings", "retention_days=30", 'guard={"actions": {"email": "redact"}}')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["retention_days   30", 'guard            {"actions": {"email": "redact"}}']
+    assert "next start" in done.stderr
+    for wrong, said in (("retention_days", "names no value"), ("retention_days=soon", "retention_days"),
+                        ("retention_day=1", "did you mean 'retention_days'"), ('guard={"max_message": 1}', "guard")):
+        refused = run("settings", "retention_days=7", wrong)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    assert json.loads(run("settings", "--json").stdout)["retention_days"] == 30
+    other = f"sqlite:///{own_workshop / 'other.db'}"
+    assert json.loads(run("settings", "--database", other, "--json").stdout)["retention_days"] == -1
+
+
+def test_the_audit_is_listed_and_verified(run: Run, own_workshop: Path) -> None:
+    for days in (3, 2, 1):
+        run("settings", f"retention_days={days}")
+    run("settings", 'guard={"max_messages": 5}')
+    rows = json.loads(run("audit", "--subject", "retention_days", "--limit", "2", "--json").stdout)
+    assert [(row["sequence"], row["detail"]) for row in rows] == [(3, {"before": 2, "after": 1}),
+                                                                 (2, {"before": 3, "after": 2})]
+    assert json.loads(run("audit", "--action", "alias", "--json").stdout) == []
+    listed = run("audit", "--action", "setting").stdout.splitlines()
+    assert len(listed) == 4
+    assert '"max_messages": 5' in listed[0]
+    assert json.loads(run("audit", "--verify", "--json").stdout) == {"events": 4}
+    assert "4 events" in run("audit", "--verify").stdout
+    store = Store.open(own_workshop)
+    with store.write() as session:
+        session.execute(text("UPDATE audit SET actor = 'nobody' WHERE sequence = 2"))
+    store.close()
+    broken = run("audit", "--verify")
+    assert broken.returncode != 0
+    assert "event 2 of the audit does not match" in broken.stderr
 
 
 def test_decisions_find_the_one_that_waits(run: Run, own_workshop: Path) -> None:

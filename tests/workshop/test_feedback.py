@@ -144,10 +144,11 @@ def test_a_workshop_that_keeps_no_content_keeps_no_words(store: Store) -> None:
             say(store, **fields)
     with pytest.raises(InputError, match="no longer kept"):
         say(store, kind="choice", output="bt-one.0", rejected="bt-two.0")
-    say(store, **THUMB)
+    say(store, **{**THUMB, "reasons": ["my own words"]})
     say(store, **CHOICE)
     assert feedback.counts(store)["choice"] == 1
     assert feedback.pairs(store) == []
+    assert [entry["reasons"] for entry in feedback.listed(store)] == [[], []]
 
 
 def test_any_text_survives(store: Store, work: Work) -> None:

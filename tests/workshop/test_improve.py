@@ -146,9 +146,22 @@ def test_no_decision_about_other_models_than_those_compared(own_workshop: Path, 
     assert improvements.get(store, sound.id).status == "waiting"
 
 
-def test_a_decision_that_was_cut_off_is_finished(own_workshop: Path, store: Store) -> None:
+def test_a_decision_that_is_cut_off_is_none(own_workshop: Path, store: Store,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     made = _waiting(store, own_workshop, registry.aliases(store)["assistant"].model_digest)
-    improvements.update(store, made.id, actor="ada", status="approved", decided_by="ada")  # and the process died
+    move = registry.move
+    for place in ("before", "after"):  # the alias has not moved yet, or has and the transaction's end is not reached
+        def cut_off(*arguments: Any, after: bool = place == "after", **names: Any) -> None:
+            if after:
+                move(*arguments, **names)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(registry, "move", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                approve(store, made.id, "ada")
+        assert (improvements.get(store, made.id).status, registry.aliases(store)["assistant"].model) == \
+            ("waiting", "small-assistant")
     approve(store, made.id, "ada")
     assert registry.aliases(store)["assistant"].model == "small-lm"
     with pytest.raises(InputError, match="is approved by ada"):

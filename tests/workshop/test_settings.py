@@ -1,5 +1,7 @@
 """Settings have defaults, are checked, and each change is in the audit."""
 
+import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,6 +29,36 @@ def test_a_bad_value_is_refused(store: Store, value: Any) -> None:
         settings.put(store, "retention_days", value, "ada")
     assert settings.get(store, "retention_days") == -1
     assert audit.events(store) == []
+
+
+def test_several_change_together_or_not_at_all(store: Store) -> None:
+    with pytest.raises(InputError, match="guard"):
+        settings.put_all(store, {"retention_days": 7, "guard": {"max_message": 1}}, "ada")
+    assert settings.all(store) == {"retention_days": -1, "guard": {}}
+    settings.put_all(store, {"retention_days": 7, "guard": {"max_messages": 1}}, "ada")
+    assert settings.all(store) == {"retention_days": 7, "guard": {"max_messages": 1}}
+
+
+def test_blocked_strings_in_the_audit_cannot_be_guessed(store: Store) -> None:
+    for texts in (["4711"], ["4711", "4712"]):
+        settings.put(store, "guard", {"blocked_strings": texts}, "ada")
+    second, first = audit.events(store)
+    guess = hashlib.sha256(b"4711").hexdigest()
+    for digest in second.detail["after"]["blocked_strings"]:
+        assert digest[:8] not in guess
+    assert second.detail["before"] == first.detail["after"], "the same text has the same digest"
+    assert len(set(second.detail["after"]["blocked_strings"])) == 2
+
+
+def test_the_secret_is_one_and_no_setting(open_store: Callable[[], Store]) -> None:
+    secret = settings.secret(open_store())
+    assert len(secret) == 32
+    assert settings.secret(open_store()) == secret
+    assert set(settings.all(open_store())) == {"retention_days", "guard"}
+    with pytest.raises(InputError, match="no setting 'secret'"):
+        settings.get(open_store(), "secret")
+    with pytest.raises(InputError, match="secret"):
+        settings.put(open_store(), "secret", "00", "ada")
 
 
 def test_an_unknown_setting_is_named(store: Store) -> None:

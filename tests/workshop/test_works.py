@@ -129,16 +129,19 @@ def test_content_is_forgotten_after_its_days(store: Store, own_workshop: Path) -
     works.record(store, old)
     works.record(store, new)
     edit = feedback.add(store, Feedback(kind="edit", output="bt-old.0", text="zebra-edit"), "bob")
+    thumb = feedback.add(store, Feedback(kind="thumb", output="bt-old.0", value=-1, reasons=["zebra-reason"]), "bob")
     assert works.forget(store, now) == 1
     assert works.work(store, "bt-old") == without_content(old)
     assert works.work(store, "bt-new") == new
-    assert [entry["text"] for entry in feedback.listed(store)] == ["zebra-edit"]  # its own thirty days are not over
+    said = {entry["id"]: (entry["text"], entry["reasons"]) for entry in feedback.listed(store)}
+    assert said == {edit: ("zebra-edit", []), thumb: (None, ["zebra-reason"])}  # its own thirty days are not over
     assert feedback.pairs(store) == []  # but what it corrects is gone
     assert works.forget(store, now) == 0
     assert works.forget(store, now + timedelta(days=40)) == 1
-    assert [(entry["id"], entry["text"]) for entry in feedback.listed(store)] == [(edit, None)]
+    said = {entry["id"]: (entry["text"], entry["reasons"]) for entry in feedback.listed(store)}
+    assert said == {edit: (None, []), thumb: (None, [])}
     assert [event.detail["works"] for event in audit.events(store, action="forget")] == [1, 1]
-    assert audit.verify(store) == 6
+    assert audit.verify(store) == 7
     assert b"zebra" not in b"".join(file.read_bytes() for file in own_workshop.glob("workshop.db*"))
 
 

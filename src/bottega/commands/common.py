@@ -1,8 +1,11 @@
-"""What several verbs share: printing for scripts, and finding the model meant."""
+"""What several verbs share: printing for scripts, the workshop's store, and finding the model meant."""
 
 from __future__ import annotations
 
+import getpass
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +13,10 @@ import typer
 
 if TYPE_CHECKING:
     from bottega.generation.engine import Engine
+    from bottega.workshop.store import Store
 
+Database = Annotated[str | None, typer.Option(envvar="BOTTEGA_DATABASE", help=(
+    "Store, as sqlite:///file or postgresql://user@host/name. Default: workshop.db in the workshop."))]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for scripts, nothing else on stdout.")]
 ModelName = Annotated[
     str | None,
@@ -28,6 +34,27 @@ def start(as_json: bool) -> None:
 def emit(value: Any) -> None:
     """Print one JSON value on stdout."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def actor() -> str:
+    """Return who is at the command line, for the audit."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return "cli"
+
+
+@contextmanager
+def open_store(database: str | None) -> Iterator[Store]:
+    """Yield the workshop's store, or the one at an address."""
+    from bottega.core.home import workshop
+    from bottega.workshop.store import Store
+
+    store = Store.open(workshop(), database)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def model_path(name: str | None) -> Path:

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from bottega.commands.common import Json, emit, start
-
-if TYPE_CHECKING:
-    from bottega.workshop.store import Store
+from bottega.commands.common import Database, Json, emit, open_store, start
 
 app = typer.Typer(no_args_is_help=True, help="What people said about outputs; export it as preferences.")
-Database = Annotated[str | None, typer.Option(envvar="BOTTEGA_DATABASE", show_envvar=True, help=(
-    "Store, as sqlite:///file or postgresql://user@host/name. Default: workshop.db in the workshop."))]
-
-
-@contextmanager
-def open_store(database: str | None) -> Iterator[Store]:
-    """Yield the workshop's store."""
-    from bottega.core.home import workshop
-    from bottega.workshop.store import Store
-
-    store = Store.open(workshop(), database)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @app.command()
@@ -76,6 +56,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write preference pairs as JSONL: to learn from and, apart, held out; with lineage and a manifest.
+
+    The folder stays when the workshop's retention_days forget the feedback in it; delete it to forget that too.
 
     Example: bottega feedback export assistant -o my-preferences
     """

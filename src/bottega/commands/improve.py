@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bottega.commands.common import Json, emit, start
-from bottega.commands.feedback import Database, open_store
+from bottega.commands.common import Database, Json, actor, emit, open_store, start
 
 if TYPE_CHECKING:
     from bottega.workshop.improvements import Improvement
@@ -56,7 +54,7 @@ def improve(
             return
         if alias is None:
             raise InputError("no alias is given", fix="bottega improve ALIAS; 'bottega alias' lists them")
-        done = run(workshop(), store, alias, actor=_actor(), minutes=minutes, improvement_id=improvement_id)
+        done = run(workshop(), store, alias, actor=actor(), minutes=minutes, improvement_id=improvement_id)
     if as_json:
         emit(asdict(done))
     else:
@@ -112,7 +110,7 @@ def alias(
             if model is None:
                 raise InputError(f"which model shall '{name}' stand for?", fix=f"bottega alias {name} MODEL")
             served = models.add(_inside(find_bundle(model, workshop() / "models")))
-            registry.point(store, name, served.name, served.digest, actor=_actor(), reason=reason)
+            registry.point(store, name, served.name, served.digest, actor=actor(), reason=reason)
         found = registry.aliases(store)
     if as_json:
         emit([asdict(each) for each in found.values()])
@@ -139,7 +137,7 @@ def _decide(which: str | None, reason: str, database: str | None, as_json: bool,
     start(as_json)
     with open_store(database) as store:
         found = _waiting(store, which)
-        decide(store, found.id, _actor(), reason)
+        decide(store, found.id, actor(), reason)
         done = improvements.get(store, found.id)
     if as_json:
         emit(asdict(done))
@@ -160,13 +158,6 @@ def _waiting(store: Store, which: str | None) -> Improvement:
         raise NotFoundError(f"no improvement{f' of {which!r}' if which else ''} waits for a decision",
                             fix="make one with 'bottega improve ALIAS'; 'bottega improve --list' shows all")
     return found
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return "cli"
 
 
 def _show(done: Improvement) -> None:

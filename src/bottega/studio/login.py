@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from bottega.core.errors import InputError
 from bottega.core.validate import Strict
-from bottega.studio.studio import COOKIE, Studio
+from bottega.studio.studio import Studio
 from bottega.workshop import keys
 
 _DAYS = 30
@@ -39,14 +39,14 @@ def routes(studio: Studio) -> APIRouter:
             raise InputError("this key is not known, has expired or was revoked",
                              fix="make one with 'bottega keys create NAME'")
         answer = JSONResponse({"name": known.name})
-        answer.set_cookie(COOKIE, body.key.strip(), max_age=_DAYS * 86400, httponly=True, samesite="strict",
+        answer.set_cookie(keys.COOKIE, body.key.strip(), max_age=_DAYS * 86400, httponly=True, samesite="strict",
                           secure=request.url.scheme == "https", path="/")
         return answer
 
     @router.post("/studio/logout")
     def logout() -> JSONResponse:
         answer = JSONResponse({})
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
+        answer.delete_cookie(keys.COOKIE, httponly=True, samesite="strict", path="/")
         return answer
 
     return router

@@ -25,7 +25,6 @@ from bottega.core.errors import BottegaError, BusyError, CorruptError, NotFoundE
 from bottega.studio.assets import Assets
 from bottega.workshop.workshop import Workshop
 
-COOKIE = "bottega_key"
 _HERE = Path(__file__).parent
 _STATUS = {NotFoundError: 404, BusyError: 429, CorruptError: 500, ResourceError: 503}
 

@@ -1,4 +1,4 @@
-"""What was done, by whom: an append-only chain in which each event's hash covers the one before; `/v1/audit` lists it.
+"""What was done, by whom: a chain in which each event's hash covers the one before; `bottega audit` lists it.
 
 Never raw content: an event says which work, which key, which check, not what was written.
 """

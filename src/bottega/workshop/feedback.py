@@ -35,7 +35,7 @@ class Feedback(Strict):
         rejected: for a choice, id of the other output.
         value: for a thumb, 1 or -1.
         text: for an edit or a comment.
-        reasons: short labels, such as "wrong fact".
+        reasons: short labels, such as "wrong fact"; a workshop that keeps no content drops them.
         consent: whether it may be used for training.
     """
 
@@ -74,14 +74,15 @@ def add(store: Store, feedback: Feedback, rater: str) -> str:
     _check(feedback)
     with store.write() as session:
         _check_outputs(session, feedback)
-        if feedback.text is not None and settings.retention(session) == 0:
+        keeps = settings.retention(session) != 0
+        if feedback.text is not None and not keeps:
             raise InputError(f"this workshop keeps no content, so it cannot keep the words of this {feedback.kind}",
-                             fix="give a thumb, or ask the administrator to change retention_days")
+                             fix="give a thumb, or ask the administrator for 'bottega settings retention_days=-1'")
         id = new_id("fb")
         if feedback.kind != "comment":
             session.execute(_same(feedback, rater).values(replaced_by=id))
         session.add(FeedbackRow(id=id, created=datetime.now(UTC), rater=rater, replaced_by=None,
-                                **feedback.model_dump()))
+                                **{**feedback.model_dump(), "reasons": feedback.reasons if keeps else []}))
         audit.append(session, actor=rater, action="feedback", subject=id, detail={
             "kind": feedback.kind, "output": feedback.output, "rejected": feedback.rejected, "value": feedback.value,
             "consent": feedback.consent})

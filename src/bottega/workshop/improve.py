@@ -31,6 +31,7 @@ from bottega.core.recipe import Recipe
 from bottega.workshop import improvements, preferences, registry
 from bottega.workshop.improvements import Improvement
 from bottega.workshop.models import Models, Served
+from bottega.workshop.registry import AliasInfo
 from bottega.workshop.store import Store
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def resume_improvements(workshop: Workshop) -> list[str]:
 
 
 def approve(store: Store, improvement_id: str, actor: str, reason: str = "") -> None:
-    """Let the alias stand for the challenger from now on.
+    """Let the alias stand for the challenger from now on; the decision and the move are one transaction.
 
     Raises:
         NotFoundError: no such improvement.
@@ -115,14 +116,13 @@ def approve(store: Store, improvement_id: str, actor: str, reason: str = "") -> 
         CorruptError: the challenger's folder is damaged or was made again.
     """
     found = improvements.get(store, improvement_id)
-    challenger = str(found.challenger_digest)
-    moved = any(event.detail["after"]["model_digest"] == challenger for event in registry.history(store, found.alias))
-    if found.status != "approved" or moved:  # approved and not moved: a process died between the two
-        _check_waiting(found)
-        _check_models(store, found)
-        improvements.update(store, found.id, actor=actor, status="approved", decided_by=actor, reason=reason)
-    registry.point(store, found.alias, found.challenger, challenger, actor=actor,
-                   reason=f"improvement {found.id}" + (f": {reason}" if reason else ""))
+    _check_waiting(found)
+    _check_challenger(store, found)  # reads the whole model, so before it is our turn to write
+    with store.write() as session:
+        _check_alias(registry.alias(session, found.alias), found)
+        improvements.change(session, found.id, actor=actor, status="approved", decided_by=actor, reason=reason)
+        registry.move(session, found.alias, found.challenger, str(found.challenger_digest), actor=actor,
+                      reason=f"improvement {found.id}" + (f": {reason}" if reason else ""))
 
 
 def reject(store: Store, improvement_id: str, actor: str, reason: str = "") -> None:
@@ -220,14 +220,17 @@ def _check_waiting(found: Improvement) -> None:
                          fix="see 'bottega improve --list'")
 
 
-def _check_models(store: Store, found: Improvement) -> None:
-    """Refuse a decision about other models than those that were compared."""
-    current = registry.aliases(store).get(found.alias)
+def _check_alias(current: AliasInfo | None, found: Improvement) -> None:
+    """Refuse a decision about another champion than the one that was compared."""
     if current is None or current.model_digest != found.champion_digest:
         raise InputError(f"'{found.alias}' stands for {current.model if current else 'nothing'} by now, and this "
                          f"challenger was compared with {found.champion}",
                          fix=f"start a new one with 'bottega improve {found.alias}', or point it by hand: "
                              f"bottega alias {found.alias} {found.challenger}")
+
+
+def _check_challenger(store: Store, found: Improvement) -> None:
+    """Refuse a decision about another challenger than the one that was compared."""
     path = registry.model(store, str(found.challenger_digest)).path
     if Bundle.open(path).digest != found.challenger_digest:
         raise CorruptError(f"{found.challenger} is not what was compared any more", where=str(path),

@@ -83,26 +83,31 @@ def update(store: Store, id: str, *, actor: str, **changes: Any) -> Improvement:
         NotFoundError: there is no such improvement.
         InputError: a field or status is not known, or it is decided already.
     """
+    with store.write() as session:
+        return change(session, id, actor=actor, **changes)
+
+
+def change(session: Session, id: str, *, actor: str, **changes: Any) -> Improvement:
+    """Do what `update` does inside the caller's transaction, from `store.write()`."""
     for name in changes:
         if name not in _CHANGEABLE:
             raise InputError(f"an improvement's '{name}' cannot be changed", fix=suggest(name, _CHANGEABLE))
     status = changes.get("status")
     if status is not None and status not in get_args(Status):
         raise InputError(f"there is no status '{status}'", fix=suggest(str(status), get_args(Status)))
-    with store.write() as session:
-        row = _row(session, id)
-        if row.status in _DECIDED:
-            raise InputError(f"improvement {id} is {row.status} already, by {row.decided_by or 'someone'}",
-                             fix="start a new one")
-        before = row.status
-        for name, value in changes.items():
-            setattr(row, name, value)
-        row.updated = datetime.now(UTC)
-        if row.status != before:
-            audit.append(session, actor=actor, action=f"improvement.{row.status}", subject=id, detail={
-                "alias": row.alias, "before": before, "challenger": row.challenger,
-                "challenger_digest": row.challenger_digest, "reason": row.reason})
-        return _improvement(row)
+    row = _row(session, id)
+    if row.status in _DECIDED:
+        raise InputError(f"improvement {id} is {row.status} already, by {row.decided_by or 'someone'}",
+                         fix="start a new one")
+    before = row.status
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.updated = datetime.now(UTC)
+    if row.status != before:
+        audit.append(session, actor=actor, action=f"improvement.{row.status}", subject=id, detail={
+            "alias": row.alias, "before": before, "challenger": row.challenger,
+            "challenger_digest": row.challenger_digest, "reason": row.reason})
+    return _improvement(row)
 
 
 def get(store: Store, id: str) -> Improvement:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import or_, select, update
 
-from bottega.core.errors import InputError, NotFoundError
+from bottega.core.errors import BottegaError, InputError, NotFoundError
 from bottega.workshop import audit
 from bottega.workshop.names import check_name, new_id
 from bottega.workshop.schema import KeyRow
 from bottega.workshop.store import Store
 
+COOKIE = "bottega_key"  # in which a browser keeps its key
 _MARK = "btg-"
 _PREFIX = len(_MARK) + 6  # characters of a secret that are shown afterwards
 _LONGEST_LIFE = 36500  # days
@@ -84,7 +86,8 @@ def check(store: Store, secret: str) -> KeyInfo | None:
     if not info.active:
         return None
     if info.last_used is None or now - info.last_used >= _NOTED:
-        with store.write() as session:
+        # a store that is busy, full or read-only costs the note, never a valid key its entrance
+        with suppress(BottegaError), store.write() as session:
             session.execute(update(KeyRow).where(KeyRow.id == info.id).values(last_used=now))
     return info
 

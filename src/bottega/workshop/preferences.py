@@ -3,11 +3,14 @@
     home/feedback/<first 16 digits of its digest>/
         preferences.jsonl   pairs to learn from: messages, chosen, rejected
         held-out.jsonl      pairs nobody learns from; the comparison of champion and challenger is made on them
-        lineage.json        the models that were rated, the feedback, the raters (hashed), the licences
+        lineage.json        the models that were rated, the feedback, the raters (without their names), the licences
         manifest.json       SHA-256 of every file
 
 The same feedback gives the same folder. Which side a prompt is on depends on its own words alone, but for the smallest
 sets, so that more feedback never moves a prompt from the pairs that were learnt from to the held-out ones.
+
+A finished set is kept on purpose when the retention setting forgets the feedback it was made from: it says what a model
+learnt from. Delete its folder to forget it too.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from bottega.core.errors import BottegaError, CorruptError, InputError
 from bottega.core.files import MANIFEST, atomic_dir, canonical_json, digest_json, file_table, read_json, verify_manifest
 from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage, Parent, merge_licences
 from bottega.core.progress import say
-from bottega.workshop import feedback, registry
+from bottega.workshop import feedback, registry, settings
 from bottega.workshop.store import Store
 
 TRAINING, HELD_OUT = "preferences.jsonl", "held-out.jsonl"
@@ -208,8 +211,9 @@ def export(store: Store, home: Path, models: Sequence[str] | None = None, *, fol
             say(f"warning: the preferences are written again: {error.problem}")
     parents, licences = _parents(home, collected.models)
     facts = {"digest": digest, "feedback": ids, "models": collected.models, "pairs": len(training),
-             "held_out": len(held_out), "prompts": len(collected.prompts), "raters": _hashed(collected.raters, ids),
-             "contradictions": collected.contradictions, "left_out": collected.left_out}
+             "held_out": len(held_out), "prompts": len(collected.prompts),
+             "raters": _nameless(store, collected.raters, ids), "contradictions": collected.contradictions,
+             "left_out": collected.left_out}
     with atomic_dir(path, replace=folder is None) as temporary:
         _write(temporary / TRAINING, training)
         _write(temporary / HELD_OUT, held_out)
@@ -234,10 +238,10 @@ def _prompt(row: dict[str, Any]) -> str:
     return canonical_json(row["messages"])
 
 
-def _hashed(raters: list[str], salt: str) -> list[str]:
-    """Return ids that tell raters of one set apart and do not name them."""
-    return sorted(hashlib.blake2b(rater.encode("utf-8", "surrogatepass"), key=salt[:64].encode(),
-                                  digest_size=8).hexdigest() for rater in raters)
+def _nameless(store: Store, raters: list[str], ids: str) -> list[str]:
+    """Return digests that tell the raters of one set apart; nobody outside the workshop can tell whose they are."""
+    key = settings.secret(store)
+    return sorted(settings.keyed(key, f"{ids} {rater}") for rater in raters)
 
 
 def _parents(home: Path, digests: list[str]) -> tuple[list[Parent], list[Licence]]:

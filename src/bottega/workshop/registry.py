@@ -89,8 +89,13 @@ def model(store: Store, name_or_digest: str) -> ModelInfo:
 def aliases(store: Store) -> dict[str, AliasInfo]:
     """Return all aliases by name."""
     with store.read() as session:
-        return {row.name: AliasInfo(row.name, row.model, row.model_digest, row.changed, row.changed_by)
-                for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
+        return {row.name: _alias(row) for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
+
+
+def alias(session: Session, name: str) -> AliasInfo | None:
+    """Return what a name stands for, as seen by a transaction; None when it is no alias."""
+    row = session.get(AliasRow, name)
+    return None if row is None else _alias(row)
 
 
 def point(store: Store, alias: str, model_name: str, model_digest: str, *, actor: str, reason: str) -> None:
@@ -100,20 +105,25 @@ def point(store: Store, alias: str, model_name: str, model_digest: str, *, actor
         InputError: the alias is not allowed as a name.
         NotFoundError: this model is not registered.
     """
+    with store.write() as session:
+        move(session, alias, model_name, model_digest, actor=actor, reason=reason)
+
+
+def move(session: Session, alias: str, model_name: str, model_digest: str, *, actor: str, reason: str) -> None:
+    """Do what `point` does inside the caller's transaction, from `store.write()`."""
     if not _ALIAS.fullmatch(alias):
         raise InputError(f"the alias {alias[:100]!r} is not allowed",
                          fix="use letters, digits, dots, dashes and underscores, at most 100")
-    with store.write() as session:
-        if session.get(ModelRow, (model_name, model_digest)) is None:
-            raise _unknown(session, model_name)
-        row = session.get(AliasRow, alias)
-        if row is not None and (row.model, row.model_digest) == (model_name, model_digest):
-            return
-        before = {"model": row.model, "model_digest": row.model_digest} if row else None
-        session.merge(AliasRow(name=alias, model=model_name, model_digest=model_digest, changed=datetime.now(UTC),
-                               changed_by=actor))
-        audit.append(session, actor=actor, action="alias", subject=alias, detail={
-            "before": before, "after": {"model": model_name, "model_digest": model_digest}, "reason": reason})
+    if session.get(ModelRow, (model_name, model_digest)) is None:
+        raise _unknown(session, model_name)
+    row = session.get(AliasRow, alias)
+    if row is not None and (row.model, row.model_digest) == (model_name, model_digest):
+        return
+    before = {"model": row.model, "model_digest": row.model_digest} if row else None
+    session.merge(AliasRow(name=alias, model=model_name, model_digest=model_digest, changed=datetime.now(UTC),
+                           changed_by=actor))
+    audit.append(session, actor=actor, action="alias", subject=alias, detail={
+        "before": before, "after": {"model": model_name, "model_digest": model_digest}, "reason": reason})
 
 
 def history(store: Store, alias: str, limit: int = 100) -> list[audit.Event]:
@@ -124,6 +134,10 @@ def history(store: Store, alias: str, limit: int = 100) -> list[audit.Event]:
 def _unknown(session: Session, name: str) -> NotFoundError:
     known = session.scalars(select(ModelRow.name).distinct()).all()
     return NotFoundError(f"the model '{name[:100]}' is not registered", fix=suggest(name[:100], known))
+
+
+def _alias(row: AliasRow) -> AliasInfo:
+    return AliasInfo(row.name, row.model, row.model_digest, row.changed, row.changed_by)
 
 
 def _model(row: ModelRow) -> ModelInfo:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import literal, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from bottega.core.errors import InputError, NotFoundError
 from bottega.workshop import audit, settings
-from bottega.workshop.schema import FeedbackRow, OutputRow, WorkRow
+from bottega.workshop.schema import FeedbackRow, Json, OutputRow, WorkRow
 from bottega.workshop.store import Store
 
 Status = Literal["done", "cancelled", "failed", "refused"]
@@ -159,9 +159,9 @@ def works(store: Store, *, limit: int = 50, before: datetime | None = None, alia
 def forget(store: Store, now: datetime) -> int:
     """Delete content older than the retention setting and return the number of works that lost theirs.
 
-    Gone are prompts, messages, controls that hold words, outputs, tokens, steps, error messages and the words of
-    feedback. Who asked which model when, with which numbers and verdicts, stays. SQLite overwrites the bytes on the
-    disk; on PostgreSQL its vacuum does, in its own time.
+    Gone are prompts, messages, controls that hold words, outputs, tokens, steps, error messages, and the words and
+    reasons of feedback. Who asked which model when, with which numbers and verdicts, stays. SQLite overwrites the bytes
+    on the disk; on PostgreSQL its vacuum does, in its own time.
     """
     total = 0
     while number := _forget_some(store, now):
@@ -188,8 +188,9 @@ def _forget_some(store: Store, now: datetime) -> int:
             row.request, row.error, row.kept = _without_content(row.request), "", False
         session.execute(update(OutputRow).where(OutputRow.work.in_([row.id for row in old]))
                         .values(text=None, tokens=[], steps=None), execution_options={"synchronize_session": False})
-        session.execute(update(FeedbackRow).where(FeedbackRow.created <= limit, FeedbackRow.text.is_not(None))
-                        .values(text=None), execution_options={"synchronize_session": False})
+        said = or_(FeedbackRow.text.is_not(None), FeedbackRow.reasons != literal([], Json))
+        session.execute(update(FeedbackRow).where(FeedbackRow.created <= limit, said).values(text=None, reasons=[]),
+                        execution_options={"synchronize_session": False})
         if old:
             audit.append(session, actor="retention", action="forget", subject="works",
                          detail={"works": len(old), "older_than": limit.isoformat()})
