@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bottega.core.request import Request as Wish
+from bottega.server.answers import ChatAnswer, described
 from bottega.server.respond import respond
 from bottega.server.schemas import ChatBody
 from bottega.server.shapes import ChatShape
@@ -14,7 +15,7 @@ from bottega.server.shapes import ChatShape
 router = APIRouter(prefix="/v1", tags=["generation"])
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post("/chat/completions", response_model=None, responses=described(ChatAnswer, streams=True))
 async def chat(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     shown = (body.top_logprobs or 0) if body.logprobs else None

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bottega.core.request import Request as Wish
+from bottega.server.answers import CompletionAnswer, described
 from bottega.server.errors import ApiError
 from bottega.server.respond import respond
 from bottega.server.schemas import CompletionBody
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["generation"])
 _MOST_CHOICES = 128
 
 
-@router.post("/completions", response_model=None)
+@router.post("/completions", response_model=None, responses=described(CompletionAnswer, streams=True))
 async def complete(body: CompletionBody, request: Request) -> Response:
     """Continue each prompt; the choices are counted through all prompts."""
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bottega.core.errors import BottegaError
+from bottega.server.answers import FeedbackAnswer, FeedbackList, FeedbacksAnswer, described
 from bottega.server.errors import answer, translate
 from bottega.server.state import doors, principal
 from bottega.workshop import feedback
@@ -21,7 +22,7 @@ _MOST = 1000
 Many = Annotated[list[Feedback], Field(min_length=1, max_length=_MOST)]
 
 
-@router.post("/feedback", response_model=None)
+@router.post("/feedback", response_model=None, responses=described(FeedbackAnswer | FeedbacksAnswer))
 async def add(body: Annotated[Feedback | Many, Body()], request: Request) -> Response:
     """Keep one feedback, or several in their order; what has an id is on disk.
 
@@ -42,7 +43,7 @@ async def add(body: Annotated[Feedback | Many, Body()], request: Request) -> Res
     return answer({"ids": ids} if isinstance(body, list) else {"id": ids[0]})
 
 
-@router.get("/feedback", response_model=None)
+@router.get("/feedback", response_model=None, responses=described(FeedbackList))
 async def listed(request: Request, alias: str | None = None, kind: Kind | None = None, output: str | None = None,
                  limit: Annotated[int, Query(ge=1, le=_MOST)] = 100) -> Response:
     """List feedback, newest first."""

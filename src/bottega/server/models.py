@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bottega.core.errors import NotFoundError
+from bottega.server.answers import ModelAnswer, ModelsAnswer, described
 from bottega.server.errors import ApiError, answer
 from bottega.server.state import doors
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/v1", tags=["models"])
 
 
-@router.get("/models", response_model=None)
+@router.get("/models", response_model=None, responses=described(ModelsAnswer))
 async def models(request: Request) -> Response:
     """List the models, those made a moment ago too."""
     known = doors(request).workshop.models
@@ -27,7 +28,7 @@ async def models(request: Request) -> Response:
     return answer({"object": "list", "data": [_entry(each) for each in known.served()]})
 
 
-@router.get("/models/{model:path}", response_model=None)
+@router.get("/models/{model:path}", response_model=None, responses=described(ModelAnswer))
 async def model(model: str, request: Request) -> Response:
     """Describe one model."""
     try:

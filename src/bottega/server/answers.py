@@ -1,0 +1,152 @@
+"""What clients get back, for `/openapi.json`; routes write their JSON themselves, `test_openapi.py` compares."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Finish = Literal["stop", "length", "content_filter"]
+
+
+class Answer(BaseModel):
+    """Base of all answers: nothing comes that is not described."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Usage(Answer):
+    """Tokens read and made."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Told(Answer):
+    """What Bottega tells beyond OpenAI's answer; `outputs` are ids for feedback, in the order of the choices."""
+
+    seed: int
+    model_digest: str
+    outputs: list[str]
+    verdicts: list[dict[str, Any]]
+
+
+class Reply(Answer):
+    """The answering turn."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(Answer):
+    """One of the answers."""
+
+    index: int
+    message: Reply
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish
+
+
+class TextChoice(Answer):
+    """One of the continuations."""
+
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish
+
+
+class Made(Answer):
+    """What chat and completions have in common."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    usage: Usage
+    bottega: Told
+
+
+class ChatAnswer(Made):
+    """Answer of `POST /v1/chat/completions`."""
+
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+
+
+class CompletionAnswer(Made):
+    """Answer of `POST /v1/completions`."""
+
+    object: Literal["text_completion"]
+    choices: list[TextChoice]
+
+
+class Embedding(Answer):
+    """One vector, as numbers or as the base64 of little-endian 32-bit floats."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsAnswer(Answer):
+    """Answer of `POST /v1/embeddings`."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: dict[Literal["prompt_tokens", "total_tokens"], int]
+    bottega: dict[Literal["kind", "model_digest"], str]
+
+
+class ModelAnswer(Answer):
+    """Answer of `GET /v1/models/{model}`."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    digest: str
+    alias: bool
+    answers: bool
+    context: int
+    objective: str
+
+
+class ModelsAnswer(Answer):
+    """Answer of `GET /v1/models`."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class FeedbackAnswer(Answer):
+    """Answer of `POST /v1/feedback` to one feedback."""
+
+    id: str
+
+
+class FeedbacksAnswer(Answer):
+    """Answer of `POST /v1/feedback` to a list."""
+
+    ids: list[str]
+
+
+class FeedbackList(Answer):
+    """Answer of `GET /v1/feedback`."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+
+
+def described(model: Any, *, streams: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return the description of a route's answer, as FastAPI's `responses` takes it.
+
+    Args:
+        model: what comes with status 200.
+        streams: whether it may come as events instead.
+    """
+    events = {"content": {"text/event-stream": {"schema": {"type": "string"}}}} if streams else {}
+    return {200: {"model": model, **events}}
