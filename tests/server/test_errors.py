@@ -1,5 +1,7 @@
 """What clients are told when something is wrong: the status, the field, and what to do."""
 
+import contextlib
+import socket
 from typing import Any
 
 import httpx
@@ -112,7 +114,10 @@ def test_no_json_at_all(server: Running) -> None:
 
 def test_unknown_paths_and_methods(server: Running) -> None:
     assert server.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
-    assert server.get("/v1/chat/completions").status_code == 405
+    refused = server.get("/v1/chat/completions")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    refused = httpx.delete(f"{server.url}/v1/feedback")
+    assert (refused.status_code, set(refused.headers["allow"].split(", "))) == (405, {"GET", "POST"})
     assert server.get("/docs").status_code == 404
     assert server.get("/redoc").status_code == 404
     assert server.get("/openapi.json").json()["info"]["title"] == "Bottega"
@@ -127,6 +132,21 @@ def test_too_large_bodies(server: Running) -> None:
                         headers={"content-type": "application/json"})  # no length told before
     assert answer.status_code == 413
     assert answer.json()["error"]["message"].startswith("the body is larger")
+
+
+def test_a_told_length_does_not_open_the_door_for_chunks(server: Running) -> None:
+    head = ("POST /v1/moderations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port or 0), timeout=30) as client:
+        client.sendall(head.encode())
+        for _ in range(11):
+            client.sendall(chunk)
+        text = b'7\r\n{"input\r\n6\r\n": ""}\r\n0\r\n\r\n'
+        with contextlib.suppress(OSError):  # the server may have closed the connection by now
+            client.sendall(text)
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_controls_that_leave_nothing(client: openai.OpenAI, small_workshop: SmallWorkshop) -> None:

@@ -15,12 +15,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 import bottega
 from bottega.core.errors import BottegaError
 from bottega.server import chat, completions, embeddings, feedback, health, models, moderations
-from bottega.server.entrance import MOST_BYTES, Entrance
+from bottega.server.entrance import METHODS, MOST_BYTES, Entrance
 from bottega.server.errors import ApiError, invalid, translate
+from bottega.server.places import Places
 from bottega.server.schemas import NAMES
 from bottega.server.state import Doors
 from bottega.workshop import works
@@ -39,15 +41,16 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     for status in (400, 401, 403, 404, 413, 422, 429, 500, 503)}
 
 
-def create_app(workshop: Workshop, *, keys_required: bool, allowed_hosts: list[str]) -> FastAPI:
+def create_app(workshop: Workshop, *, keys_required: bool, allowed_hosts: list[str], queue: int = 256) -> FastAPI:
     """Return the application with all routes of the API.
 
     Args:
         workshop: an open one; it is closed when the application stops.
         keys_required: whether every request must carry a key.
-        allowed_hosts: names that the Host header may have (`hosts.LOOPBACK` on a loopback address); `*` allows all.
+        allowed_hosts: names that the Host header may have (`hosts.names` on a loopback address); `*` allows all.
+        queue: how many embeddings and moderations may wait.
     """
-    doors = Doors(workshop, keys_required, allowed_hosts)
+    doors = Doors(workshop, keys_required, allowed_hosts, Places(queue))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -105,5 +108,8 @@ def _http(request: Request, error: Exception) -> Response:
     words = {404: f"there is no {request.url.path[:80]!r} here; see /openapi.json",
              405: f"{request.method} is not possible here", 400: "the body cannot be read as JSON",
              413: f"the body is larger than {MOST_BYTES} bytes; send less at a time"}
-    message = words.get(error.status_code, str(error.detail))
-    return ApiError(error.status_code, message, headers=error.headers).response()
+    message, headers = words.get(error.status_code, str(error.detail)), dict(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of one route only
+        headers["Allow"] = ", ".join(method for method in METHODS if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.router.routes))
+    return ApiError(error.status_code, message, headers=headers).response()

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bottega.core.errors import NotFoundError, RefusedError
+from bottega.server.answers import EmbeddingsAnswer, described
 from bottega.server.errors import ApiError, answer
 from bottega.server.making import ClientGone, unless_gone
 from bottega.server.schemas import EmbeddingsBody
@@ -19,21 +20,22 @@ from bottega.server.state import doors
 router = APIRouter(prefix="/v1", tags=["embeddings"])
 
 
-@router.post("/embeddings", response_model=None)
+@router.post("/embeddings", response_model=None, responses=described(EmbeddingsAnswer))
 async def embed(body: EmbeddingsBody, request: Request) -> Response:
     """Embed each text."""
     texts = [body.input] if isinstance(body.input, str) else body.input
-    workshop = doors(request).workshop
+    state = doors(request)
     try:
-        vectors, tokens, served = await unless_gone(request.receive, workshop.commission.embed(body.model, texts))
+        vectors, tokens, served = await unless_gone(request.receive, state.places.run(
+            lambda: state.workshop.commission.embed(body.model, texts)))
     except NotFoundError as error:
         raise ApiError(404, f"{error.problem}; {error.fix}", param="model", code="model_not_found") from None
     except RefusedError as error:
-        doors(request).metrics.judged(error.verdicts)
+        state.metrics.judged(error.verdicts)
         raise
     except ClientGone:
         return Response(status_code=499)
-    doors(request).metrics.tokens.labels(served.name, "in").inc(tokens)
+    state.metrics.tokens.labels(served.name, "in").inc(tokens)
     data = [{"object": "embedding", "index": index, "embedding": _packed(vector, body.encoding_format)}
             for index, vector in enumerate(vectors)]
     return answer({"object": "list", "data": data, "model": served.id,

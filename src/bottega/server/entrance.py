@@ -14,13 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bottega.core.errors import BottegaError, BusyError
 from bottega.server import hosts, keys
-from bottega.server.errors import ApiError, failure, stopping
+from bottega.server.errors import ApiError, failure, stopping, translate, unavailable
 from bottega.server.state import Doors
 
 MOST_BYTES = 10 * 1024 * 1024
 _WATCHED = ("/healthz", "/metrics")  # answered also while the server stops
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _log = logging.getLogger("bottega.server")
 
 
@@ -65,7 +66,7 @@ class Entrance:
             if refused is not None:
                 await refused(scope, receive, counted)
             else:
-                await self._app(scope, _limited(receive, headers), counted)
+                await self._app(scope, _limited(receive), counted)
         except Exception:
             _log.exception("request %s failed", request_id)
             if not status:
@@ -73,7 +74,7 @@ class Entrance:
         finally:
             route: Any = scope.get("route")
             path = getattr(route, "path", "other")
-            method = scope["method"] if scope["method"] in _METHODS else "other"  # anybody can make up more
+            method = scope["method"] if scope["method"] in METHODS else "other"  # anybody can make up more
             self._doors.metrics.requests.labels(method, path, status or "none").inc()
 
     async def _refused(self, scope: Scope, headers: dict[str, str]) -> Response | None:
@@ -95,6 +96,10 @@ class Entrance:
             if error.status == 401 and "text/html" in headers.get("accept", "") and scope["method"] == "GET":
                 return RedirectResponse("/login", 303)
             return error.response()
+        except BottegaError as error:  # the store cannot say whether the key is valid
+            _log.error("request %s: %s", state["request_id"], error)
+            told = translate(error) if isinstance(error, BusyError) else None
+            return (told or unavailable(state["request_id"])).response()
         return None
 
 
@@ -103,10 +108,8 @@ def _too_large() -> ApiError:
                     headers={"connection": "close"})
 
 
-def _limited(receive: Receive, headers: dict[str, str]) -> Receive:
-    """Return a `receive` that ends a body sent in pieces once it is too large."""
-    if "content-length" in headers:
-        return receive
+def _limited(receive: Receive) -> Receive:
+    """Return a `receive` that ends a body once it is too large, whatever length was told: chunks overrule it."""
     size = 0
 
     async def counted() -> Message:
@@ -114,7 +117,7 @@ def _limited(receive: Receive, headers: dict[str, str]) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > MOST_BYTES:
-            raise HTTPException(413)
+            raise HTTPException(413, headers={"connection": "close"})
         return message
 
     return counted

@@ -74,6 +74,12 @@ def failure(request_id: str) -> ApiError:
     return ApiError(500, f"the server failed at this request; its log says why under {request_id}")
 
 
+def unavailable(request_id: str) -> ApiError:
+    """Return what is told while the workshop's store cannot be used; only the log says why."""
+    return ApiError(503, f"the workshop's store cannot be used now; the server's log says why under {request_id}",
+                    code="unavailable", headers={"retry-after": "5"})
+
+
 def stopping() -> ApiError:
     """Return what is told while the server stops."""
     return ApiError(503, "the server is stopping; try again in some seconds", code="stopping",

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bottega.server.errors import answer
+from bottega.server.making import ClientGone, unless_gone
 from bottega.server.schemas import ModerationBody
 from bottega.server.state import doors
 
@@ -25,8 +26,15 @@ async def moderate(body: ModerationBody, request: Request) -> Response:
     """Check each text."""
     inputs = [body.input] if isinstance(body.input, str) else body.input
     texts = [text if isinstance(text, str) else text.text for text in inputs]
-    guard = doors(request).workshop.guard
-    results = await asyncio.to_thread(lambda: [_result(guard, text) for text in texts])
+    state = doors(request)
+
+    async def work() -> list[dict[str, Any]]:
+        return await asyncio.to_thread(lambda: [_result(state.workshop.guard, text) for text in texts])
+
+    try:
+        results = await unless_gone(request.receive, state.places.run(work))
+    except ClientGone:
+        return Response(status_code=499)  # nobody reads it
     return answer({"id": f"modr-{secrets.token_hex(12)}", "model": "bottega-guard", "results": results})
 
 

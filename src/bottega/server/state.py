@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.requests import Request
 
 from bottega.server.metrics import Metrics
+from bottega.server.places import Places
 
 if TYPE_CHECKING:
     from bottega.workshop.workshop import Workshop
@@ -21,6 +22,7 @@ class Doors:
         workshop: where models, works and keys are.
         keys_required: whether a request must carry a key.
         allowed_hosts: host names that requests may carry; `*` allows all.
+        places: for work that fills a thread.
         draining: set when the server is stopping: what runs is finished, what is new gets 503.
         active: requests under way, streams included.
         metrics: what `/metrics` shows.
@@ -29,6 +31,7 @@ class Doors:
     workshop: Workshop
     keys_required: bool
     allowed_hosts: list[str]
+    places: Places
     draining: bool = False
     active: int = 0
     metrics: Metrics = field(default_factory=Metrics)
