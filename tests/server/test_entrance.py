@@ -1,6 +1,7 @@
 """Who is let in, under which address, and how the server stops."""
 
 import json
+import os
 import signal
 import socket
 import time
@@ -10,6 +11,8 @@ import httpx
 import openai
 import pytest
 
+from bottega.commands.serve import serve as serve_command
+from bottega.core.errors import InputError
 from tests.server.conftest import Serve
 from tests.server.running import Running, bottega
 from tests.workshops import SmallWorkshop
@@ -67,9 +70,11 @@ def test_pages_of_others_change_nothing(server: Running) -> None:
 
 def test_a_proxy_on_this_machine(serve: Serve, fresh_home: Path) -> None:
     key = json.loads(bottega("keys", "create", "proxy", "--json", home=fresh_home).stdout)["key"]
-    with serve("--public-host", "ai.example") as server:
+    with serve("--public-host", "Ai.Example", "--host", "127.0.0.2") as server:
+        assert server.url.startswith("http://127.0.0.2:")
         headers = {"host": "ai.example", "authorization": f"Bearer {key}"}
-        assert server.get("/v1/models", headers=headers).status_code == 200
+        for host in ("ai.example", "AI.example:443", server.url.removeprefix("http://"), "localhost"):
+            assert server.get("/v1/models", headers={**headers, "host": host}).status_code == 200, host
         assert server.get("/v1/models", headers={"host": "ai.example"}).status_code == 401
         assert server.get("/v1/models", headers={**headers, "host": "other.example"}).status_code == 403
 
@@ -82,6 +87,18 @@ def test_a_taken_port_is_told(fresh_home: Path) -> None:
     assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
     assert "Traceback" not in done.stderr
     assert "cannot listen" in bottega("serve", "--host", "no.such.host.invalid", home=fresh_home).stderr
+
+
+def test_a_core_is_left_for_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = len(os.sched_getaffinity(0))
+    for given, expected in ((None, str(max(1, cores - 1))), ("7", "7")):
+        if given is None:
+            monkeypatch.delenv("OMP_NUM_THREADS")
+        else:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError):
+            serve_command(port=taken.getsockname()[1])
+        assert os.environ["OMP_NUM_THREADS"] == expected
 
 
 def test_only_the_named_models(serve: Serve, fresh_home: Path, small_workshop: SmallWorkshop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,8 @@ Database = Annotated[str | None, typer.Option(
     envvar="BOTTEGA_DATABASE",
     help="Store, as sqlite:///file or postgresql://user@host/name. Default: workshop.db in the workshop.")]
 
+_SHOWN = 5  # models named at the start
+
 
 def serve(
     model: Annotated[list[str] | None, typer.Argument(help="Models and aliases to serve. Default: all.")] = None,
@@ -35,6 +38,7 @@ def serve(
     """Serve the workshop: an OpenAI-compatible API under /v1 and the studio in the browser.
 
     A model is loaded when it is first asked for, the first of the list at once. Ctrl-C or SIGTERM finishes what runs.
+    Works, feedback and keys are kept in the workshop's folder, or in the database that BOTTEGA_DATABASE names.
 
     Examples:
 
@@ -42,14 +46,16 @@ def serve(
 
       bottega keys create team && bottega serve --host 0.0.0.0
     """
+    # Threads that wait for work spin: one core is left for HTTP, or a stream gets half its speed on two cores.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() - 1)))
     from bottega.core.home import workshop as home
     from bottega.server.run import address, bind, is_loopback
 
     start(as_json)
     listener = bind(host, port)  # first of all: a taken port is told at once, and early requests wait in the backlog
     from bottega.core.errors import InputError
+    from bottega.server import hosts
     from bottega.server.app import create_app
-    from bottega.server.hosts import LOOPBACK
     from bottega.server.run import Server
     from bottega.studio.app import add_studio
     from bottega.workshop import keys
@@ -64,17 +70,20 @@ def serve(
                          fix="make one with 'bottega keys create NAME', or serve 127.0.0.1 only")
     served = workshop.models.served()
     names = [each.id for each in served]
-    app = create_app(workshop, keys_required=keys_required,
-                     allowed_hosts=[*LOOPBACK, *(public_host or [])] if here else ["*"])
+    url = address(listener)
+    app = create_app(workshop, keys_required=keys_required, queue=queue,
+                     allowed_hosts=hosts.names(url, public_host or []) if here else ["*"])
     add_studio(app, workshop, keys_required=keys_required)
     resume_improvements(workshop)
-    url = address(listener)
 
     def ready() -> None:
         if as_json:
             print(json.dumps({"url": url, "models": names}), flush=True)
         else:
-            typer.echo(f"Bottega is open at {url} (API under {url}/v1)\nmodels: {', '.join(names) or 'none yet'}")
+            shown = ", ".join(names[:_SHOWN]) or "none yet, make one with 'bottega demo'"
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            typer.echo(f"studio  {url}\nAPI     {url}/v1{' (with a key)' if keys_required else ''}\n"
+                       f"models  {shown}{more}\nCtrl-C finishes what runs and stops.")
 
     Server(app, ready, load=served[:1]).run(sockets=[listener])
 
@@ -133,6 +142,11 @@ def revoke(
         emit(_plain(info))
     else:
         typer.echo(f"{info.prefix}… ({info.name}) is closed")
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

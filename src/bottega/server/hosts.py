@@ -9,6 +9,16 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
+def names(url: str, public: Sequence[str]) -> list[str]:
+    """Return the names that requests may carry to a server on a loopback address.
+
+    Args:
+        url: where the server listens.
+        public: names under which a proxy passes requests on.
+    """
+    return [*LOOPBACK, *(_name(name) for name in (urlsplit(url).netloc, *public))]
+
+
 def refusal(method: str, host: str, origin: str | None, allowed: Sequence[str]) -> str | None:
     """Return why a request is refused, or None.
 
@@ -16,7 +26,7 @@ def refusal(method: str, host: str, origin: str | None, allowed: Sequence[str]) 
         method: of the request.
         host: the Host header.
         origin: the Origin header, which browsers send with whatever changes something.
-        allowed: names without ports; `*` allows all.
+        allowed: names in lower case without ports; `*` allows all.
     """
     if "*" not in allowed and _name(host) not in allowed:
         return f"requests for the host {host[:80]!r} are not answered here; use {allowed[0]}"
