@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import openai
 
+from bottega.workshop.store import Store
+
 START = 60.0  # seconds; a busy machine is slow
 
 
@@ -39,6 +41,15 @@ class Running:
 
     def post(self, path: str, content: Any, **options: Any) -> httpx.Response:
         return httpx.post(self.url + path, json=content, timeout=60, **options)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The server's store, opened by the test too."""
+        opened = Store.open(self.home)
+        try:
+            yield opened
+        finally:
+            opened.close()
 
     def figure(self, name: str, **labels: str) -> float:
         """The sum of a metric over all samples that have the labels."""

@@ -9,6 +9,7 @@ import openai
 import pydantic
 import pytest
 
+from bottega.workshop import works
 from tests.server.running import Running
 from tests.workshops import SmallWorkshop
 
@@ -162,10 +163,16 @@ def test_limits_of_length(client: openai.OpenAI) -> None:
     assert ask(client, max_tokens=200, temperature=0).choices[0].finish_reason == "stop"
 
 
-def test_every_control_is_taken(client: openai.OpenAI) -> None:
-    answer = ask(client, presence_penalty=0.5, frequency_penalty=0.5, top_p=0.9, temperature=0.8, user="me",
-                 metadata={"a": "b"}, store=False, extra_body={"top_k": 20, "min_p": 0.01, "repetition_penalty": 1.1})
-    assert answer.choices[0].message.content
+def test_every_control_is_taken(client: openai.OpenAI, server: Running) -> None:
+    same: dict[str, Any] = {"presence_penalty": 0.5, "frequency_penalty": 0.25, "top_p": 0.9, "temperature": 0.8,
+                            "n": 2, "seed": 9, "stop": ["never to be seen"], "logit_bias": {"5": -1.5}}
+    ours = {"top_k": 20, "min_p": 0.01, "repetition_penalty": 1.1, "best_of": 3}
+    answer = ask(client, **same, max_tokens=openai.omit, max_completion_tokens=7, user="me", metadata={"a": "b"},
+                 store=False, response_format={"type": "regex", "regex": "[a-z ]+"}, extra_body=ours)
+    with server.store() as store:
+        controls = works.work(store, answer.id).request["controls"]
+    assert {name: value for name, value in controls.items() if value is not None} == {
+        **same, **ours, "max_tokens": 7, "format": {"regex": "[a-z ]+"}}
 
 
 def test_best_of_picks_the_most_probable(client: openai.OpenAI) -> None:

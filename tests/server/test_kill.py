@@ -26,7 +26,8 @@ def test_acknowledged_feedback_survives_a_kill(serve: Serve, fresh_home: Path) -
         threads = [threading.Thread(target=rate, args=(25 * place,)) for place in range(4)]
         for thread in threads:
             thread.start()
-        while len(told) < 40:
+        end = time.monotonic() + 60
+        while len(told) < 40 and time.monotonic() < end and any(thread.is_alive() for thread in threads):
             time.sleep(0.001)
         server.process.kill()
         for thread in threads:

@@ -1,6 +1,7 @@
 """What a stream says when it fails on the way, and when there is nothing to say for long."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from bottega.codecs.text import TextCodec
 from bottega.core.request import Step
 from bottega.server import streams
-from bottega.server.shapes import ChatShape
+from bottega.server.shapes import ChatShape, TextShape
 from bottega.workshop.lane import Delta
 from tests.server.running import Running
 from tests.workshops import SmallWorkshop
@@ -79,3 +80,22 @@ def test_a_client_that_leaves_ends_the_making() -> None:
     sent, left = follow(making, 0.3)
     assert left == making.cancelled == 1
     assert b"data: [DONE]\n\n" not in sent
+
+
+def test_steps_are_told_alike_alone_and_together() -> None:
+    steps = [Step(place, 0, text=text, token=place, token_text=text, logprob=-float(place))
+             for place, text in enumerate(("one", " two", " three", " four"))]
+    end = Step(4, 0, text="", token=4, token_text="", logprob=-1.0, finish="stop")
+
+    def told(shape: ChatShape | TextShape, parts: list[list[Step]]) -> list[Any]:
+        logs = [json.loads(f"{{{shape.part(0, ''.join(step.text for step in part), tuple(part), None)}}}")["logprobs"]
+                for part in parts]
+        if isinstance(shape, ChatShape):
+            return [entry for log in logs for entry in log["content"]]
+        return [row for log in logs for row in zip(log["tokens"], log["token_logprobs"], log["text_offset"],
+                                                   log["top_logprobs"], strict=True)]
+
+    together, alone = [[*steps[:1]], [*steps[1:3]], [*steps[3:], end]], [[step] for step in steps]
+    for shape in (lambda: ChatShape(1, lambda token: b"x"), lambda: TextShape(1)):
+        assert told(shape(), together) == told(shape(), alone)
+    assert [row[2] for row in told(TextShape(1), together)] == [0, 3, 7, 13]
