@@ -1,6 +1,7 @@
 """A private PostgreSQL for tests: one cluster a test session in a temporary folder, a new database for each test.
 
-Import `postgres_url` into a conftest.py. Without a server, tests that need it are skipped with a reason.
+Import `postgres_url` into a conftest.py. Without a server, tests that need it are skipped with a reason; with
+BOTTEGA_REQUIRE_POSTGRES set they fail.
 """
 
 import atexit
@@ -118,10 +119,15 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
+def needed() -> Cluster:
+    """Return the session's server; without one the test is skipped, or fails where a server is required."""
+    running = cluster()
+    if isinstance(running, str):
+        (pytest.fail if os.environ.get("BOTTEGA_REQUIRE_POSTGRES") else pytest.skip)(running)
+    return running
+
+
 @pytest.fixture
 def postgres_url() -> str:
     """The address of an empty database of the session's PostgreSQL server."""
-    running = cluster()
-    if isinstance(running, str):
-        pytest.skip(running)
-    return running.new_database()
+    return needed().new_database()

@@ -1,4 +1,7 @@
-"""A real server process and a real Chromium for the tests of the studio; both are skipped with a reason when absent."""
+"""A real server process and a real Chromium for the tests of the studio; skipped with a reason when absent.
+
+With BOTTEGA_REQUIRE_BROWSER set they fail instead: where a browser is known to be, no test may go missing.
+"""
 
 import contextlib
 import json
@@ -16,7 +19,11 @@ import pytest
 from bottega.workshop.store import Store
 from tests.workshops import SmallWorkshop, copy_workshop
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+REQUIRED = bool(os.environ.get("BOTTEGA_REQUIRE_BROWSER"))
+if REQUIRED:
+    import playwright.sync_api as playwright
+else:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -72,7 +79,7 @@ def served(small_workshop: SmallWorkshop, tmp_path_factory: pytest.TempPathFacto
 def chromium() -> Iterator["playwright.Browser"]:
     """The browser."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
+        (pytest.fail if REQUIRED else pytest.skip)("no Chromium on this machine: apt-get install chromium")
     with playwright.sync_playwright() as started:
         playwright.expect.set_options(timeout=20_000)  # the first answer waits for its model to be loaded
         browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)

@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import bottega.studio
-from bottega.workshop import keys, prompts
+from bottega.workshop import keys, prompts, registry
 from bottega.workshop.store import Store
 from tests.browser.conftest import Served, Watch, serve
 from tests.browser.studio import answered, ask, set_control
+from tests.workshop.rated import choose, record
 from tests.workshops import SmallWorkshop, copy_workshop
 
 ASSETS = Path(bottega.studio.__file__).parent / "static"
@@ -72,6 +73,19 @@ def test_a_model_shows_where_it_came_from(page: Page, served: Served) -> None:
     expect(page.get_by_test_id("card")).to_contain_text("Intended use")
     expect(page.get_by_test_id("improve")).to_be_disabled()
     expect(page.get_by_test_id("history")).to_contain_text(served.assistant)
+
+
+def test_improve_counts_the_pairs_it_would_take(page: Page, served: Served) -> None:
+    model = registry.model(served.store, served.assistant)
+    for number in range(8):  # asked for by another name: they teach all the same
+        record(served.store, f"bt-{number}", f"Question {number}?", "Yes.", "No.", model=model.name,
+               digest=model.digest, alias=model.name)
+        choose(served.store, f"bt-{number}.0", f"bt-{number}.1")
+    choose(served.store, "bt-0.0", "bt-0.1", rater="bob", consent=False)
+    page.goto("/models/assistant")
+    expect(page.get_by_test_id("count-choice")).to_have_text("0")
+    expect(page.get_by_test_id("improve")).to_have_text("Improve from 8 pairs")
+    expect(page.get_by_test_id("improve")).to_be_enabled()
 
 
 def test_prompts_are_saved_compared_filled_and_deleted(page: Page, served: Served) -> None:

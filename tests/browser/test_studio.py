@@ -78,6 +78,36 @@ def test_another_answer_keeps_the_earlier_one_in_reach(page: Page) -> None:
     assert answered(page).get_attribute("data-id") == first
 
 
+def test_what_was_said_to_an_answer_stays_with_it(page: Page) -> None:
+    page.goto("/")
+    set_control(page, "temperature", "1.5")
+    set_control(page, "max_tokens", "8")
+    said = page.get_by_test_id("said")
+    ask(page, "Hello.")
+    answered(page)
+    ask(page, "To the first.")
+    answered(page)
+    page.get_by_test_id("regenerate").first.click()
+    answered(page)
+    expect(said).to_have_text(["Hello."])
+    ask(page, "To the second.")
+    answered(page)
+    page.get_by_role("button", name="Earlier answer").click()
+    expect(said).to_have_text(["Hello.", "To the first."])
+    page.reload()
+    page.get_by_role("button", name="Later answer").click()
+    expect(said).to_have_text(["Hello.", "To the second."])
+    page.locator("summary").click()  # a list that does not end before the context is full
+    page.get_by_test_id("control-schema").fill('{"type": "array", "items": {"type": "integer"}, "minItems": 500}')
+    set_control(page, "max_tokens", "400")
+    ask(page, "Count.")
+    expect(page.get_by_test_id("stop")).to_be_visible()
+    expect(page.get_by_role("button", name="Earlier answer")).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("stop")).to_be_hidden()
+    expect(page.get_by_role("button", name="Earlier answer")).to_be_enabled()
+
+
 def test_a_kept_seed_makes_the_same_answer_again(page: Page) -> None:
     page.goto("/")
     set_control(page, "temperature", "1.5")

@@ -16,7 +16,7 @@ from bottega.workshop import works
 from bottega.workshop.schema import Base
 from bottega.workshop.store import Store
 from bottega.workshop.works import Work, WorkOutput
-from tests.postgres import cluster, postgres_url  # noqa: F401  (a fixture)
+from tests.postgres import needed, postgres_url  # noqa: F401  (a fixture)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -43,10 +43,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @cache
 def _shared_database() -> str:
-    running = cluster()
-    if isinstance(running, str):
-        pytest.skip(running)
-    url = running.new_database()
+    url = needed().new_database()
     Store.open(Path(), url).close()
     return url
 

@@ -63,10 +63,11 @@ def routes(studio: Studio) -> APIRouter:
     def page(name: str) -> HTMLResponse:
         served = find(name)
         links, meta = chain(served.path, workshop.home), description(served.path)
-        loop: dict[str, Any] = {"counts": {}, "runs": [], "history": []}
+        loop: dict[str, Any] = {"pairs": 0, "counts": {}, "runs": [], "history": []}
         if served.alias:
-            loop = {"counts": feedback.counts(store, name), "runs": improvements.listed(store, alias=name),
-                    "history": registry.history(store, name)}
+            pairs = preferences.collect(store, preferences.rated_models(store, name)).pairs
+            loop = {"pairs": len(pairs), "counts": feedback.counts(store, name),
+                    "runs": improvements.listed(store, alias=name), "history": registry.history(store, name)}
         return studio.page("model.html", active="models", served=served, meta=meta, links=links, card=card(served),
                            licences=licences(links), weight=weight(served), least=preferences.LEAST_PAIRS, **loop)
 

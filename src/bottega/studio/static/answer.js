@@ -106,19 +106,19 @@ function facts({ tokens, seconds, seed }) {
 }
 
 
-/** Walk among the answers that were made to the same message. */
-function siblings({ at, count, go } = { count: 0 }) {
+/** Walk among the answers that were made to the same message, but not while one is being made. */
+function siblings({ at, count, go, still } = { count: 0 }) {
   if (count < 2) return null;
-  return [button(null, "Earlier answer", () => go(at - 1), { disabled: at === 0, textContent: "‹" }),
+  return [button(null, "Earlier answer", () => go(at - 1), { disabled: at === 0 || still(), textContent: "‹" }),
     h("span.tiny.muted", { testid: "sibling" }, `${at + 1} / ${count}`),
-    button(null, "Later answer", () => go(at + 1), { disabled: at === count - 1, textContent: "›" })];
+    button(null, "Later answer", () => go(at + 1), { disabled: at === count - 1 || still(), textContent: "›" })];
 }
 
 /**
  * Build the view of an answer.
  *
  * Options: title (shown instead of the model's name while it is blind), blind, busy(), retry, regenerate, changed
- * (called when the answer itself changed), siblings ({at, count, go}).
+ * (called when the answer itself changed), siblings ({at, count, go, still}); `still()` keeps them where they are.
  */
 export function answerView(answer, options) {
   const said = h("div.said", { testid: "answer" });
@@ -153,14 +153,16 @@ export function answerView(answer, options) {
   }
 
   function actions() {
-    if (options.busy() || options.blind || answer.error) return null;
+    if (options.busy() || options.blind) return null;
+    const walk = siblings(options.siblings);
+    if (answer.error) return walk && h("div.acts", {}, walk);
     const again = options.regenerate && button("again", "Make another answer", options.regenerate,
       { testid: "regenerate" });
     if (!answer.id) return h("div.acts", {}, again);
     return h("div.acts", {}, thumb(1), thumb(-1),
       button("edit", "Edit the answer", edit, { testid: "edit-answer" }),
       button("copy", "Copy", () => copy(textOf(answer))),
-      again, siblings(options.siblings),
+      again, walk,
       h("a.button.plain", { href: `/inside/${encodeURIComponent(answer.id)}`, testid: "inside-link" },
         icon("inside"), "Inside"),
       h("span.meta", { testid: "facts" }, facts(answer)));

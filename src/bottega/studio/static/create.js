@@ -56,10 +56,26 @@ function answersView(turn, index) {
     return pairView(turn, { ...shared, judged, busy: (answer) => running.has(answer) });
   }
   const answer = turn.answers[turn.chosen];
-  const go = (to) => { turn.chosen = to; turns = turns.slice(0, index + 1); save(); draw(); };
+  const go = (to) => {
+    if (busy()) return toast("Stop the answer first (Esc)");
+    keepRest(index);
+    turn.chosen = to;
+    const { rest = [] } = turn.answers[to];
+    delete turn.answers[to].rest;
+    turns.push(...rest);
+    save();
+    draw();
+  };
   const view = answerView(answer, { ...shared, busy: () => running.has(answer), regenerate: () => again(index),
-    siblings: { at: turn.chosen, count: turn.answers.length, go } });
+    siblings: { at: turn.chosen, count: turn.answers.length, go, still: busy } });
   return { node: view.node, views: [view] };
+}
+
+/** Cut what follows a turn, and keep it with the answer it was said to. */
+function keepRest(index) {
+  const turn = turns[index];
+  if (turns.length > index + 1) turn.answers[turn.chosen].rest = turns.slice(index + 1);
+  turns = turns.slice(0, index + 1);
 }
 
 let shown = [];
@@ -121,8 +137,8 @@ function again(index) {
   if (busy()) return toast("Stop the answer first (Esc)");
   const turn = turns[index];
   if (turn.pair || settings.compare) return reply(index);
-  turns = turns.slice(0, index + 1);
-  turn.answers = turn.answers.filter((one) => one.id && one.text);
+  keepRest(index);
+  turn.answers = turn.answers.filter((one) => (one.id && one.text) || one.rest);
   turn.answers.push(blank("a"));
   turn.chosen = turn.answers.length - 1;
   return answer(index, [turn.answers[turn.chosen]]);
