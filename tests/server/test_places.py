@@ -1,12 +1,16 @@
 """A few works at once, some that wait, and what those who leave give back."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from bottega.core.errors import BusyError
+from bottega.guard.guard import Guard
+from bottega.guard.verdict import Verdict
+from bottega.server import moderations
 from bottega.server.app import create_app
 from bottega.server.places import Places
 from bottega.workshop.workshop import Workshop
@@ -47,25 +51,30 @@ def test_who_finds_the_queue_full_is_told_to_come_back() -> None:
     asyncio.run(crowd())
 
 
-def test_what_has_begun_keeps_its_place_when_nobody_waits_for_it() -> None:
-    async def crowd() -> None:
-        places, end, began = Places(queue=1, running=1), asyncio.Event(), list[int]()
+def test_moderations_stop_at_the_next_text_and_keep_their_place_until_then() -> None:
+    class Slow(Guard):
+        began, go = 0, threading.Event()
 
-        async def work() -> None:
-            began.append(1)
-            await end.wait()
+        def moderate(self, text: str) -> list[Verdict]:
+            self.began += 1
+            self.go.wait(10)
+            return super().moderate(text)
 
-        first = asyncio.create_task(places.run(work))
-        await asyncio.sleep(0.01)
+    async def leave() -> None:
+        places, guard = Places(queue=1, running=1), Slow()
+        first = asyncio.create_task(places.run(lambda: moderations._results(guard, ["a", "b", "c"])))
+        while not guard.began:
+            await asyncio.sleep(0.001)
         first.cancel()
-        second = asyncio.create_task(places.run(work))
-        await asyncio.sleep(0.01)
-        assert len(began) == 1
-        end.set()
-        await second
-        assert len(began) == 2
+        second = asyncio.create_task(places.run(lambda: moderations._results(guard, ["d"])))
+        await asyncio.sleep(0.05)
+        assert guard.began == 1
+        guard.go.set()
+        assert len(await second) == 1
+        assert first.cancelled()
+        assert guard.began == 2
 
-    asyncio.run(crowd())
+    asyncio.run(leave())
 
 
 def test_a_failure_is_told_and_frees_the_place() -> None:

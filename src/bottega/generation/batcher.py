@@ -22,7 +22,8 @@ from bottega.generation.runner import PIECE, Reading
 
 # new steps of one request, and how it ended (None: it goes on); called from the batcher's thread
 Deliver: TypeAlias = Callable[[list[Step], Result | BottegaError | None], None]
-_PAUSE = 0.03  # seconds between two deliveries to one request: a reader sees a flow, and 64 cost little
+# Seconds between two deliveries to one request: a reader sees a flow, and many readers share what a server can tell.
+_PAUSE, _SHARE = 0.03, 0.002
 _log = logging.getLogger(__name__)
 
 
@@ -191,7 +192,7 @@ class Batcher:
         failed = next((sequence.error for sequence in ticket.sequences if sequence.error), None)
         over = failed is not None or all(sequence.over for sequence in ticket.sequences)
         now = time.perf_counter()
-        if not over and now - ticket.told < _PAUSE:
+        if not over and now - ticket.told < max(_PAUSE, _SHARE * len(self._running)):
             return
         ticket.told = now
         fresh: list[Step] = []

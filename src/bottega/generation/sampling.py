@@ -21,7 +21,7 @@ from bottega.core.errors import ControlError
 from bottega.core.request import Controls
 
 FORBID, FORCE = -100.0, 100.0  # logit_bias at these ends is absolute
-_CANDIDATES = 512  # top_p looks among this many first; measured 4-16 times cheaper than a full sort
+_CANDIDATES = (64, 512)  # top_p looks among so many first; 512 were 4-16 times cheaper than a full sort, 64 again 3
 _GOLDEN, _MASK64 = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
@@ -219,7 +219,7 @@ def draw(logits: Tensor, settings: Settings, uniforms: Tensor) -> tuple[Tensor, 
         return logits.argmax(-1), torch.ones(logits.shape[0])
     scaled = logits / settings.temperature if settings.temperature != 1 else logits
     if settings.top_k or settings.top_p < 1:
-        size = min(settings.top_k or _CANDIDATES, logits.shape[-1])
+        size = min(settings.top_k or _CANDIDATES[0], logits.shape[-1])
         return _draw_sorted(scaled, settings, uniforms, size)
     chance = keep_min_p(scaled, settings.min_p).softmax(-1)
     sums = chance.double().cumsum(-1)
@@ -229,7 +229,7 @@ def draw(logits: Tensor, settings: Settings, uniforms: Tensor) -> tuple[Tensor, 
 
 
 def _draw_sorted(logits: Tensor, settings: Settings, uniforms: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Draw among the `size` most probable tokens; rows whose top_p reaches further get a full sort."""
+    """Draw among the `size` most probable tokens; rows whose top_p reaches further get more, in the end all."""
     values, ids = logits.topk(size)
     if settings.top_k:
         chance = keep_min_p(values, settings.min_p).double().softmax(-1)
@@ -244,8 +244,10 @@ def _draw_sorted(logits: Tensor, settings: Settings, uniforms: Tensor, size: int
     place = torch.searchsorted(sums, uniforms.unsqueeze(1) * mass, right=True).minimum(last)
     tokens, probability = ids.gather(1, place), chance.gather(1, place) / mass
     if not settings.top_k and settings.top_p < 1 and size < logits.shape[-1]:
-        for row in (sums[:, -1] < settings.top_p).nonzero().flatten().tolist():
-            one = slice(row, row + 1)
-            tokens[one, 0], wide = _draw_sorted(logits[one], settings, uniforms[one], logits.shape[-1])
-            probability[row] = wide.double()
+        wide = (sums[:, -1] < settings.top_p).nonzero().flatten()
+        if wide.numel():
+            more = min([more for more in _CANDIDATES if more > size] or [logits.shape[-1]])
+            more = min(more, logits.shape[-1])
+            tokens[wide, 0], chances = _draw_sorted(logits[wide], settings, uniforms[wide], more)
+            probability[wide, 0] = chances.double()
     return tokens.squeeze(1), probability.float().squeeze(1)

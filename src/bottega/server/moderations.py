@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -27,15 +28,23 @@ async def moderate(body: ModerationBody, request: Request) -> Response:
     inputs = [body.input] if isinstance(body.input, str) else body.input
     texts = [text if isinstance(text, str) else text.text for text in inputs]
     state = doors(request)
-
-    async def work() -> list[dict[str, Any]]:
-        return await asyncio.to_thread(lambda: [_result(state.workshop.guard, text) for text in texts])
-
     try:
-        results = await unless_gone(request.receive, state.places.run(work))
+        results = await unless_gone(request.receive, state.places.run(lambda: _results(state.workshop.guard, texts)))
     except ClientGone:
         return Response(status_code=499)  # nobody reads it
     return answer({"id": f"modr-{secrets.token_hex(12)}", "model": "bottega-guard", "results": results})
+
+
+async def _results(guard: Guard, texts: list[str]) -> list[dict[str, Any]]:
+    """Check the texts in a thread; cancelled, it ends when the thread has, at the end of the present text."""
+    left = threading.Event()
+    thread = asyncio.ensure_future(asyncio.to_thread(
+        lambda: [_result(guard, text) for text in texts if not left.is_set()]))
+    try:
+        return await asyncio.shield(thread)
+    finally:
+        left.set()
+        await asyncio.gather(thread, return_exceptions=True)
 
 
 def _result(guard: Guard, text: str) -> dict[str, Any]:

@@ -24,9 +24,7 @@ class Places:
         self._queue, self._waiting, self._free = queue, 0, asyncio.Semaphore(running)
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Do some work in a place of its own.
-
-        A thread cannot be stopped: work that has begun keeps its place to its end, even when nobody waits for it.
+        """Do some work in a place of its own, which it keeps until it has ended, also after it was cancelled.
 
         Raises:
             BusyError: too many wait already.
@@ -38,11 +36,7 @@ class Places:
             await self._free.acquire()
         finally:
             self._waiting -= 1
-        task = asyncio.ensure_future(work())
-        task.add_done_callback(self._leave)
-        return await asyncio.shield(task)
-
-    def _leave(self, task: asyncio.Future[Any]) -> None:
-        self._free.release()
-        if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not log it when nobody waits any more
+        try:
+            return await work()
+        finally:
+            self._free.release()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import time
 from collections import deque
@@ -26,8 +27,6 @@ from bottega.workshop.works import Status, Work, WorkOutput
 
 if TYPE_CHECKING:
     from bottega.generation.batcher import Batcher, Ticket
-
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Done:
 
 def new_id() -> str:
     """Return the id of a new work."""
-    return "bt-" + "".join(secrets.choice(_ALPHABET) for _ in range(24))
+    return "bt-" + base64.b32encode(secrets.token_bytes(15)).decode().lower()
 
 
 class Job:
