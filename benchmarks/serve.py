@@ -148,7 +148,10 @@ def peer(command: list[str], model: str, port: int) -> Iterator[tuple[subprocess
         yield process, url, model
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def measure(process: subprocess.Popen[str], url: str, model: str, seconds: float, streams: int,
@@ -187,7 +190,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of many streams, for each server")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3, help="turns of one and of many within these seconds")
-    parser.add_argument("--peers", nargs="*", default=["generate", "transformers serve"])
+    parser.add_argument("--peers", nargs="*", default=["generate"], help="generate, 'transformers serve'")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     seconds, repeats = (6.0, 1) if options.quick else (options.seconds, options.repeats)
