@@ -13,7 +13,7 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, feedback, improve, look, make, serve, use
+from bottega.commands import data, feedback, improve, look, make, serve, settings, use
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ use.register(app)
 look.register(app)
 serve.register(app)
 improve.register(app)
+settings.register(app)
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
 

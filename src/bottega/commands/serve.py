@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bottega.commands.common import Json, emit, start
+from bottega.commands.common import Database, Json, emit, open_store, start
 
 if TYPE_CHECKING:
     from bottega.workshop.keys import KeyInfo
-    from bottega.workshop.store import Store
 
 keys_app = typer.Typer(no_args_is_help=True, help="Keys for servers that others can reach.")
-Database = Annotated[str | None, typer.Option(
-    envvar="BOTTEGA_DATABASE",
-    help="Store, as sqlite:///file or postgresql://user@host/name. Default: workshop.db in the workshop.")]
-
-_SHOWN = 5  # models named at the start
+_SHOWN = 5  # models named at the start; /v1/models lists all
 
 
 def serve(
@@ -99,7 +92,7 @@ def create(
     from bottega.workshop import keys
 
     start(as_json)
-    with _store(database) as store:
+    with open_store(database) as store:
         info, secret = keys.create(store, name, days=days, actor="cli")
     if as_json:
         emit({**_plain(info), "key": secret})
@@ -113,7 +106,7 @@ def listed(database: Database = None, as_json: Json = False) -> None:
     from bottega.workshop import keys
 
     start(as_json)
-    with _store(database) as store:
+    with open_store(database) as store:
         found = keys.listed(store)
     if as_json:
         emit([_plain(info) for info in found])
@@ -136,7 +129,7 @@ def revoke(
     from bottega.workshop import keys
 
     start(as_json)
-    with _store(database) as store:
+    with open_store(database) as store:
         info = keys.revoke(store, key, "cli")
     if as_json:
         emit(_plain(info))
@@ -147,18 +140,6 @@ def revoke(
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _store(database: str | None) -> Iterator[Store]:
-    from bottega.core.home import workshop
-    from bottega.workshop.store import Store
-
-    store = Store.open(workshop(), database)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _plain(info: KeyInfo) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from bottega.server.errors import ApiError
 from bottega.workshop import keys
 from bottega.workshop.store import Store
 
-COOKIE = "bottega_key"
 OPEN = ("/healthz", "/login", "/studio/login")  # paths that need no key
 _ASSETS = "/studio/static/"
 
@@ -45,7 +44,7 @@ def _secret(headers: Mapping[str, str]) -> str:
     if scheme.lower() == "bearer" and secret.strip():
         return secret.strip()
     try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(keys.COOKIE)
     except CookieError:
         return ""
     return cookie.value if cookie else ""
