@@ -19,7 +19,7 @@ Fit = Literal["crop", "pad", "stretch"]
 Pixels = NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 64 << 20
-MAX_PIXELS = 1 << 26  # 67 million: above any camera's picture that a small generator could learn from
+MAX_PIXELS = 1 << 26  # 67 million in a JPEG, which is unpacked at a reduced size; half of it in other formats
 _HEADROOM = 2         # a JPEG is unpacked at no more than about this many times the size that is wanted
 
 
@@ -79,8 +79,9 @@ def _open(data: bytes, enough: int) -> Image.Image:
         width, height = image.size
         if width < 1 or height < 1:
             raise PictureError("damaged", f"the picture is {width} x {height}: it has no pixels")
-        if width * height > MAX_PIXELS:
-            raise _too_many(f"{width} x {height} pixels")
+        most = MAX_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS // 2
+        if width * height > most:
+            raise _too_many(f"{width} x {height} pixels", most)
         image.draft(None, (enough, enough))
         image.load()
     except PictureError:
@@ -88,14 +89,14 @@ def _open(data: bytes, enough: int) -> Image.Image:
     except UnidentifiedImageError:
         raise PictureError("not-a-picture", "the file is not a picture in a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many("far too many pixels") from error
+        raise _too_many("far too many pixels", MAX_PIXELS) from error
     except Exception as error:  # Pillow's readers raise nearly anything on a file that is cut off or made up
         raise PictureError("damaged", f"the picture is damaged: {error}") from error
     return image
 
 
-def _too_many(found: str) -> PictureError:
-    return PictureError("too-large", f"the picture has {found}, over {MAX_PIXELS // 10**6} million",
+def _too_many(found: str, most: int) -> PictureError:
+    return PictureError("too-large", f"the picture has {found}, over {most // 10**6} million",
                         fix="make the picture smaller")
 
 

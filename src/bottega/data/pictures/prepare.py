@@ -1,4 +1,4 @@
-"""From sources to a prepared set of pictures: list → read → decode → drop copies → split → write.
+"""From sources to a prepared set of pictures: list → read → decode → split → drop copies → write.
 
     bottega data prepare recipes/digits-vae.yaml data.sources=[my/folder]
 
@@ -84,7 +84,7 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> PictureData
         rows = _read(sources, spec, codec, folder / _SPOOL, skips, without)
         _tell(skips)
         _tell(without, "used without a caption")
-        dropped = rows.split(spec.validation)
+        dropped = rows.split(spec.validation, spec.exact_duplicates)
         if dropped is None:
             raise _nothing(spec, skips, rows)
         codec = codec.learn(rows.classes(), (row.caption for row in rows.of("train")))
@@ -119,10 +119,9 @@ def _read(sources: list[Source], spec: DataSpec, codec: Codec, spool: Path, skip
     """Decode every picture once: pixels go to the spool, what is known about them into rows."""
     rows = Rows()
     shape = (codec.channels, codec.height, codec.width)
-    seen: set[tuple[bytes, str]] = set()
     with spool.open("wb") as file:
         for source, item in _items(sources):
-            if spec.limit is not None and rows.places >= spec.limit:
+            if spec.limit is not None and len(rows.all) >= spec.limit:
                 break
             if isinstance(item, Fault):
                 (without if item.reason == MISSING else skips)(item.reason, item.origin, item.detail)
@@ -139,11 +138,8 @@ def _read(sources: list[Source], spec: DataSpec, codec: Codec, spool: Path, skip
             drawn = hashlib.sha256(raw)
             row = Row(source.name, source.licence.spdx, item.origin, drawn.digest(), _sha256(item, drawn.hexdigest()),
                       item.facts.label, item.facts.caption, item.facts.split)
-            key = (row.pixels, row.caption)
-            rows.add(row, drop="exact-duplicate" if spec.exact_duplicates and key in seen else None)
-            if row.keep:
-                seen.add(key)
-                file.write(raw)
+            rows.add(row)
+            file.write(raw)
     return rows
 
 

@@ -28,7 +28,7 @@ class Row:
         label, caption, stated: what the source says about it.
         split: the side it is on.
         reason: why it was dropped.
-        place: its number in the spool, -1 when it is not there.
+        place: its number in the spool.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Row:
     stated: Stated | None
     split: Split = "train"
     reason: str | None = None
-    place: int = -1
+    place: int = 0
 
     @property
     def keep(self) -> bool:
@@ -59,14 +59,10 @@ class Rows:
 
     def __init__(self) -> None:
         self.all: list[Row] = []
-        self.places = 0
 
-    def add(self, row: Row, drop: str | None) -> None:
-        """Take in a row, dropped for a reason or with a place in the spool."""
-        row.reason = drop
-        if drop is None:
-            row.place = self.places
-            self.places += 1
+    def add(self, row: Row) -> None:
+        """Take in a row with the next place in the spool."""
+        row.place = len(self.all)
         self.all.append(row)
 
     @property
@@ -84,7 +80,7 @@ class Rows:
         """Return the used rows of a split, once `split` has been called."""
         return self._sides[split]
 
-    def split(self, share: float) -> dict[str, int] | None:
+    def split(self, share: float, exact_duplicates: bool) -> dict[str, int] | None:
         """Put every row on a side, as its source states or else by a hash of its pixels; neither side stays empty.
 
         A source states a split when it has rows on both sides. Where it has no validation rows its test rows are
@@ -92,6 +88,7 @@ class Rows:
 
         Args:
             share: of the rows without a stated side that are held out.
+            exact_duplicates: drop all but one of the rows with equal pixels and captions.
 
         Returns:
             How many rows were dropped by reason, or None when there are not two different pictures.
@@ -102,6 +99,11 @@ class Rows:
         for row in self.kept:
             if row.split == "validation" and row.pixels in shown:
                 row.reason = "also-in-train"
+        seen: set[tuple[bytes, str]] = set()
+        for row in self.kept if exact_duplicates else ():
+            if (row.pixels, row.caption) in seen:
+                row.reason = "exact-duplicate"
+            seen.add((row.pixels, row.caption))
         kept = sorted(self.kept, key=lambda row: (row.draw, row.pixels))
         if not kept or kept[0].pixels == kept[-1].pixels:
             return None
