@@ -130,16 +130,15 @@ class Condition(nn.Module):
             self.words = nn.Embedding(config.vocab, width, padding_idx=0)
             self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, count: int, labels: Tensor | None, text: Tensor | None) -> Tensor:
-        """Return [count, width].
+    def forward(self, rows: Tensor, labels: Tensor | None, text: Tensor | None) -> Tensor:
+        """Return fp32 [B, width].
 
         Args:
-            count: pictures.
-            labels: int64 [count], -1 for no class; None: none has one.
-            text: int64 [count, T], 0 for padding; None: none has a caption.
+            rows: [B, ...], what is conditioned; says how many there are and where.
+            labels: int64 [B], -1 for no class; None: none has one.
+            text: int64 [B, T], 0 for padding; None: none has a caption.
         """
-        weight = next(self.parameters(), None)
-        out = torch.zeros(count, self.width, device=None if weight is None else weight.device)
+        out = torch.zeros(len(rows), self.width, device=rows.device)
         if self.classes and labels is not None:
             out = out + self.labels(torch.where(labels < 0, self.classes, labels))
         elif self.classes:
@@ -155,6 +154,7 @@ class PictureGenerator(base.Generator):
     """A generator of pictures."""
 
     understands: ClassVar[frozenset[str]] = frozenset({"seed", "n"})
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.95)  # decay of AdamW's means of the gradient and of its square
     unsaved: ClassVar[tuple[str, ...]] = ()  # first parts of the names of tensors that a bundle does not need
     config: PictureConfig
 
