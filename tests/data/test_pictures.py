@@ -270,6 +270,15 @@ def test_a_zip_is_read_like_a_folder(tmp_path: Path, make: Make) -> None:
     assert np.array_equal(np.sort(packed.images("train").reshape(-1)), np.sort(folder.images("train").reshape(-1)))
 
 
+def test_a_folder_inside_a_zip_is_a_source(tmp_path: Path, make: Make) -> None:
+    path = archive(tmp_path / "icons.zip", {f"{size}/{n}.png": 10 * size + n for size in (3, 7) for n in range(4)})
+    dataset = make(path / "7")
+    assert dataset.card["bottega"]["sources"] == {"icons.zip/7": 4}
+    assert dataset.card["bottega"]["stages"]["rows"] == 4
+    with pytest.raises(DataError, match="no picture to use"):
+        make(path / "8")
+
+
 def test_names_in_a_zip_cannot_point_outside(tmp_path: Path, make: Make) -> None:
     evil = {name: 60 + place for place, name in enumerate((
         "../evil.png", "a/../../evil.png", "/tmp/evil.png", "C:/evil.png", "a\\..\\evil.png", "a//evil.png"))}

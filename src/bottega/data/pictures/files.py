@@ -33,12 +33,11 @@ _ROWS_AT_ONCE = 64
 
 
 class FilesSource:
-    """A folder, a zip archive, a single picture or a Parquet file; see `Source`."""
+    """A folder, a zip archive, a folder in an archive, a single picture or a Parquet file; see `Source`."""
 
-    def __init__(self, path: Path, name: str, licence: Licence, text_field: str) -> None:
+    def __init__(self, path: Path, inside: str, name: str, licence: Licence, text_field: str) -> None:
         self.name, self.licence, self._text_field = name, licence, text_field
-        self._tree: FolderTree | ZipTree = (ZipTree(path) if path.is_file() and path.suffix.lower() == ".zip"
-                                            else FolderTree(path))
+        self._tree: FolderTree | ZipTree = ZipTree(path, inside) if is_archive(path) else FolderTree(path)
 
     def identity(self) -> str:
         """See `Source`."""
@@ -157,6 +156,11 @@ def _class_names(schema: Any) -> list[str]:
         return [str(name) for name in names]
     except (KeyError, TypeError, ValueError, StopIteration):
         return []
+
+
+def is_archive(path: Path) -> bool:
+    """Tell whether a path is a zip archive, by its name."""
+    return path.is_file() and path.suffix.lower() == ".zip"
 
 
 def check_file(path: Path) -> None:

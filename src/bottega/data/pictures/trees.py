@@ -93,12 +93,17 @@ class FolderTree:
 class ZipTree:
     """The members of a zip archive whose names stay inside it.
 
+    Args:
+        path: the archive.
+        inside: folder of the archive to keep to, such as `icons/32`; empty is all of it.
+
     Raises:
         DataError: the file is not a zip archive.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inside: str = "") -> None:
         self.path, self.faults = path, list[Fault]()
+        start = f"{inside}/" if inside else ""
         try:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -113,7 +118,8 @@ class ZipTree:
                 self.faults.append(Fault(f"{path}: {_printable(member.filename)!r}", "unsafe-name",
                                          "the name points outside the archive"))
                 continue
-            self._members[_printable(member.filename)] = member
+            if member.filename.startswith(start):
+                self._members[_printable(member.filename.removeprefix(start))] = member
         self.names = sorted(self._members, key=lambda name: name.split("/"))
 
     def read(self, name: str, limit: int = FILE_BYTES) -> bytes:
