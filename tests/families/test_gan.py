@@ -230,6 +230,17 @@ def test_a_collapsed_generator_shows_in_diversity() -> None:
     assert collapsed == 0
 
 
+def test_under_the_compiler_it_stays_eager() -> None:
+    model = make()
+    compiled = torch.compile(model.loss)
+    for player in model.players():
+        torch.manual_seed(0)
+        mine = compiled(batch(4), player).total
+        mine.backward()
+        torch.manual_seed(0)
+        assert torch.equal(mine, model.loss(batch(4), player).total)
+
+
 def test_work_is_counted() -> None:
     model = make()
     assert model.config.derived()["parameters"] == sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -55,6 +55,8 @@ class GAN(PictureGenerator):
         """Return the discriminator, which moves first, and the generator."""
         return {"discriminator": list(self.discriminator.parameters()), "generator": list(self.generator.parameters())}
 
+    # the compiler has no second backward pass, and says so only after its work
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def loss(self, batch: base.Batch, player: str = "model") -> base.Loss:
         """Return a player's loss; for `model` the energy distance of made from real pictures, for validation.
 
