@@ -56,19 +56,33 @@ class CodecSpec(Strict):
     """How raw data becomes tensors (step 6). A recipe with a `base` model uses that model's codec.
 
     Attributes:
-        kind: the medium.
-        vocab_size: tokens of the byte-pair encoding learned from the training split, reserved ones included.
+        kind: the medium, `text` or `image`. Keys of pictures: size, channels, fit, background, text_length.
+        vocab_size: of text: tokens of the byte-pair encoding learned from the training split, reserved ones included.
     """
 
-    kind: Literal["text"] = "text"
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: Literal["text", "image"] = "text"
     vocab_size: int = Field(default=4096, ge=300, le=262144)
+
+    @model_validator(mode="after")
+    def _own_keys(self) -> CodecSpec:
+        if self.kind == "text" and self.model_extra:
+            name = next(iter(self.model_extra))
+            raise ValueError(f"a text codec has no key '{name}'; {suggest(name, ['kind', 'vocab_size'])}")
+        return self
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys besides `kind` and `vocab_size`, for the codec itself to check."""
+        return dict(self.model_extra or {})
 
 
 class GeneratorSpec(Strict):
     """The architecture. `depth` derives the rest; any key of the family's Config may be given beside it.
 
     Attributes:
-        family: `transformer` or `recurrent`.
+        family: `transformer` or `recurrent`; of pictures `vae`, `gan` or `diffusion`.
         depth: layers; the one dial from which the family derives the rest.
     """
 
@@ -87,7 +101,7 @@ class ObjectiveSpec(Strict):
     """What training minimises. Keys besides `kind` are checked by the objective itself.
 
     Attributes:
-        kind: `pretrain` (texts), `sft` (conversations) or `dpo` (preferences).
+        kind: `pretrain` (texts), `sft` (conversations), `dpo` (preferences) or `pictures`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -126,7 +140,8 @@ class TrainingSpec(Strict):
     Attributes:
         budget: when to stop; the learning-rate schedule follows it.
         context: tokens a sequence.
-        batch_tokens: tokens an optimiser step.
+        batch_tokens: tokens an optimiser step (of pictures: `batch`).
+        batch: pictures an optimiser step.
         micro_batch: sequences a forward pass; gradients accumulate to `batch_tokens`.
         optimizer: `muon` (matrices by Muon, the rest by AdamW) or `adamw`.
         learning_rate: peak rate of Muon's matrices (or of AdamW alone).
@@ -148,6 +163,7 @@ class TrainingSpec(Strict):
     budget: Budget = Budget(minutes=3)
     context: int = Field(default=256, ge=8, le=131072)
     batch_tokens: int | None = Field(default=None, ge=8)
+    batch: int | None = Field(default=None, ge=2)
     micro_batch: int | None = Field(default=None, ge=1)
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float | None = Field(default=None, gt=0)

@@ -15,11 +15,17 @@ from bottega.core.files import read_json
 if TYPE_CHECKING:
     from bottega.core.recipe import GeneratorSpec
     from bottega.families.base import TokenGenerator
+    from bottega.families.pictures import PictureGenerator
 
 # family → module and class; imported when asked for
 FAMILIES: dict[str, tuple[str, str]] = {
     "transformer": ("bottega.families.transformer", "Transformer"),
     "recurrent": ("bottega.families.recurrent", "Recurrent"),
+}
+PICTURE_FAMILIES: dict[str, tuple[str, str]] = {
+    "vae": ("bottega.families.vae", "VAE"),
+    "gan": ("bottega.families.gan", "GAN"),
+    "diffusion": ("bottega.families.diffusion", "Diffusion"),
 }
 _BY_MODEL_TYPE = {"qwen3": "transformer", "llama": "transformer", "bottega-recurrent": "recurrent"}
 
@@ -34,6 +40,20 @@ def family_class(name: str) -> type[TokenGenerator]:
         raise RecipeError(f"unknown family '{name}'", where="generator.family", fix=suggest(name, FAMILIES))
     module, attribute = FAMILIES[name]
     found: type[TokenGenerator] = getattr(import_module(module), attribute)
+    return found
+
+
+def picture_family(name: str) -> type[PictureGenerator]:
+    """Return the class of a family of pictures.
+
+    Raises:
+        RecipeError: there is no such family; the message suggests the nearest name.
+    """
+    if name not in PICTURE_FAMILIES:
+        raise RecipeError(f"'{name}' is not a family of pictures", where="generator.family",
+                          fix=suggest(name, PICTURE_FAMILIES))
+    module, attribute = PICTURE_FAMILIES[name]
+    found: type[PictureGenerator] = getattr(import_module(module), attribute)
     return found
 
 

@@ -66,6 +66,7 @@ class Generator(nn.Module):
     family: ClassVar[str]
     Config: ClassVar[type[Config]]
     understands: ClassVar[frozenset[str]]  # names of the controls this family obeys
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.95)  # decay of AdamW's means of the gradient and of its square
     config: Any
 
     def __init__(self, config: Any) -> None:
@@ -79,6 +80,9 @@ class Generator(nn.Module):
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Score a batch for one player; see the family for the batch's keys, shapes and dtypes."""
         raise NotImplementedError
+
+    def after_step(self, step: int) -> None:
+        """Do what follows an optimiser step of all players; nothing in most families."""
 
     def sample(self, request: Request, rng: torch.Generator) -> Iterator[Step]:
         """Make what is asked, every step visible."""

@@ -154,7 +154,6 @@ class PictureGenerator(base.Generator):
     """A generator of pictures."""
 
     understands: ClassVar[frozenset[str]] = frozenset({"seed", "n"})
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.95)  # decay of AdamW's means of the gradient and of its square
     unsaved: ClassVar[tuple[str, ...]] = ()  # first parts of the names of tensors that a bundle does not need
     config: PictureConfig
 
@@ -172,9 +171,6 @@ class PictureGenerator(base.Generator):
             InputError: a class or a word that the model does not have, or lengths that do not fit.
         """
         raise NotImplementedError
-
-    def after_step(self, step: int) -> None:
-        """Do what follows an optimiser step of all players; nothing in most families."""
 
     @property
     def device(self) -> torch.device:

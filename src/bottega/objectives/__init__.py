@@ -1,4 +1,4 @@
-"""What training minimises: pretrain, sft, dpo. The loop is the same for all.
+"""What training minimises: pretrain, sft, dpo, pictures. The loop is the same for all.
 
 An objective is one file beside this one, with a class and its `Settings`, and one line in `OBJECTIVES`.
 """
@@ -16,6 +16,7 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "pretrain": ("bottega.objectives.pretrain", "Pretrain"),
     "sft": ("bottega.objectives.sft", "SFT"),
     "dpo": ("bottega.objectives.dpo", "DPO"),
+    "pictures": ("bottega.objectives.pictures", "PictureTraining"),
 }
 NEEDS_BASE = frozenset({"sft", "dpo"})  # kinds that start from a finished model
 

@@ -28,6 +28,7 @@ _STEPS = 3
 
 _MUON, _REST, _ADAMW = 0.02, 0.02, 0.003  # peak rates of pretraining at the reference width
 _WIDTH = 256
+_PICTURES, _ADVERSARIES = 0.002, 0.0005  # AdamW for small networks of pictures; two players need a calmer one
 _TUNING = {"sft": 0.25, "dpo": 0.02}  # share of those rates that fine-tuning takes
 
 
@@ -58,6 +59,10 @@ def learning_rates(objective: Objective, spec: TrainingSpec) -> tuple[float, flo
     2.05 with the matrices at 0.01). AdamW alone: 0.003 at width 256, falling with width (Yang et al. 2022,
     arXiv 2203.03466). Fine-tuning takes a quarter (sft) or a fiftieth (dpo).
     """
+    if objective.kind == "pictures":
+        rate = _ADVERSARIES if len(objective.players()) > 1 else _PICTURES
+        return (spec.learning_rate or rate, spec.learning_rate_rest or spec.learning_rate or rate,
+                f"{spec.optimizer} for pictures")
     matrices = hidden_matrices(objective.generator)
     shapes = [min(p.shape) for p in objective.generator.parameters() if id(p) in matrices]
     width = max(shapes, default=_WIDTH)
@@ -75,7 +80,8 @@ def optimisers(objective: Objective, spec: TrainingSpec, rates: tuple[float, flo
     """Return a fresh optimiser for each player."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return {name: Optimiser(objective.generator, parameters, kind=spec.optimizer, learning_rate=rates[0],
-                            learning_rate_rest=rates[1], weight_decay=spec.weight_decay, dtype=dtype)
+                            learning_rate_rest=rates[1], weight_decay=spec.weight_decay, dtype=dtype,
+                            betas=objective.generator.betas)
             for name, parameters in objective.players().items()}
 
 

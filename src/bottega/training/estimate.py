@@ -21,7 +21,7 @@ from bottega.families.base import Generator
 from bottega.training.display import duration
 from bottega.training.optim import hidden_matrices
 from bottega.training.peak import Notebook
-from bottega.training.sizes import Sizes, sizes
+from bottega.training.sizes import Sizes, picture_sizes, sizes
 
 if TYPE_CHECKING:
     from bottega.training.loop import TrainResult
@@ -43,7 +43,8 @@ class Estimate:
         kwh_low, kwh_high: energy.
         precision: assumed; the run times both.
         utilisation: share of the machine's peak that is reached, and `source`, where it comes from.
-        sizes: tokens a step and rows a forward pass.
+        sizes: tokens (pictures) a step and rows a forward pass.
+        item: what is counted, `token` or `picture`.
         derived: what the family derived from `depth`.
     """
 
@@ -64,6 +65,7 @@ class Estimate:
     source: str
     sizes: Sizes
     derived: dict[str, Any] = field(default_factory=dict)
+    item: str = "token"
 
     def plain(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -73,13 +75,14 @@ class Estimate:
         """Return lines for people."""
         rows = {
             "parameters": f"{self.parameters:,} ({self.matrices:,} in hidden matrices)",
-            "compute": f"{self.flops_per_token:.3g} FLOP a token, {self.flops_per_token * self.tokens:.3g} in all",
+            "compute": f"{self.flops_per_token:.3g} FLOP a {self.item}, "
+                       f"{self.flops_per_token * self.tokens:.3g} in all",
             "memory": f"{self.memory_bytes / 1e9:.2f} GB at the peak",
-            "step": f"{self.sizes.batch_tokens:,} tokens, {self.sizes.micro_batch} sequences a forward pass "
-                    f"({self.sizes.reason})",
-            "speed": f"{self.tokens_per_second:,.0f} tokens/s: {self.utilisation:.0%} ({self.source}) of the "
+            "step": f"{self.sizes.batch_tokens:,} {self.item}s, {self.sizes.micro_batch} "
+                    f"{'sequence' if self.item == 'token' else self.item}s a forward pass ({self.sizes.reason})",
+            "speed": f"{self.tokens_per_second:,.0f} {self.item}s/s: {self.utilisation:.0%} ({self.source}) of the "
                      f"{self.peak / 1e9:.0f} GFLOP/s measured here in {self.precision}",
-            "training": f"{duration(self.seconds)}, {self.steps:,} steps, {self.tokens:,} tokens",
+            "training": f"{duration(self.seconds)}, {self.steps:,} steps, {self.tokens:,} {self.item}s",
             "energy": f"{self.kwh_low * 1000:.2f}-{self.kwh_high * 1000:.2f} Wh "
                       f"({self.kwh_low:.2g}-{self.kwh_high:.2g} kWh)",
         }
@@ -135,7 +138,9 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     utilisation = float(seen) if isinstance(seen, float) else _UTILISATION
     peak = notebook.peak(precision)
     speed = utilisation * peak / flops
-    chosen = recorded or sizes(spec, speed, on_gpu=torch.cuda.is_available())
+    pictures = recipe.codec.kind == "image"
+    fresh = picture_sizes(spec) if pictures else sizes(spec, speed, on_gpu=torch.cuda.is_available())
+    chosen = recorded or fresh
     budget = spec.budget
     if budget.minutes is not None:
         tokens = int(speed * budget.minutes * 60)
@@ -148,11 +153,12 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
         name=recipe.name, parameters=total,
         matrices=sum(p.numel() for p in generator.parameters() if id(p) in matrices),
         flops_per_token=flops,
-        memory_bytes=memory(generator, recipe, max(tables, default=0), chosen.micro_batch * spec.context, precision),
+        memory_bytes=_RUNTIME_BYTES + 16 * total if pictures else
+        memory(generator, recipe, max(tables, default=0), chosen.micro_batch * spec.context, precision),
         tokens_per_second=speed, tokens=tokens, steps=max(1, tokens // chosen.batch_tokens), seconds=seconds,
         kwh_low=core_hours * CORE_WATTS[0] / 1000, kwh_high=core_hours * CORE_WATTS[1] / 1000, precision=precision,
         peak=peak, utilisation=utilisation, source="seen in earlier runs" if seen else "assumed before the first run",
-        sizes=chosen, derived=dict(derived()) if callable(derived) else {})
+        sizes=chosen, derived=dict(derived()) if callable(derived) else {}, item="picture" if pictures else "token")
 
 
 def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home: Path) -> dict[str, Any]:
@@ -182,6 +188,14 @@ def _model(recipe: Recipe, home: Path) -> Generator:
     """Return the recipe's model: its base, or a new one without memory."""
     from bottega import families
 
+    if recipe.codec.kind == "image":
+        from bottega.codecs.image import ImageCodec, PictureSpec
+        from bottega.core.validate import validate
+        from bottega.training.media import build_pictures
+
+        shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
+        with torch.device("meta"):
+            return build_pictures(recipe, ImageCodec.of(shape))  # classes and words are not known yet
     if recipe.base:
         return families.load(find_bundle(recipe.base, home / "models"))
     with torch.device("meta"):

@@ -182,6 +182,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             if not _sane(outcomes, smoothed, first_loss):
                 _diverged(step + 1, outcome.loss, folder, generator, choices)
             step, tokens = step + 1, tokens + work
+            generator.after_step(step)
             now = work / (time.perf_counter() - began)
             pace = 0.9 * pace + 0.1 * now if pace else now
             before, progress = progress, clock.progress(step, tokens, seconds())

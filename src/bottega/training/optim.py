@@ -156,7 +156,8 @@ class Optimiser:
     """
 
     def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter], *, kind: str, learning_rate: float,
-                 learning_rate_rest: float, weight_decay: float, dtype: torch.dtype) -> None:
+                 learning_rate_rest: float, weight_decay: float, dtype: torch.dtype,
+                 betas: tuple[float, float] = (0.9, 0.95)) -> None:
         names = {id(p): name for name, p in model.named_parameters()}
         named = {names.get(id(p), f"extra.{index}"): p for index, p in enumerate(parameters)}
         matrices = hidden_matrices(model) if kind == "muon" else set()
@@ -167,9 +168,9 @@ class Optimiser:
         if inner:
             self.parts.append(Muon(inner, learning_rate=learning_rate, weight_decay=weight_decay, dtype=dtype))
         if rest and kind == "muon":
-            self.parts.append(AdamW(rest, learning_rate=learning_rate_rest))
+            self.parts.append(AdamW(rest, learning_rate=learning_rate_rest, betas=betas))
         elif rest:
-            self.parts.append(AdamW(rest, learning_rate=learning_rate, weight_decay=weight_decay))
+            self.parts.append(AdamW(rest, learning_rate=learning_rate, weight_decay=weight_decay, betas=betas))
 
     @torch.no_grad()
     def normalise(self, weight: float, clip: float) -> float:

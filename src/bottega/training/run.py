@@ -6,39 +6,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 import bottega
-from bottega import families, objectives
-from bottega.codecs.text import TextCodec
+from bottega import objectives
 from bottega.core.bundle import META, Bundle, find_bundle
 from bottega.core.energy import CostMeter
-from bottega.core.errors import BottegaError, DataError, InputError, RecipeError
-from bottega.core.files import MANIFEST, atomic_dir, digest_json, read_json, verify_manifest, write_json
+from bottega.core.errors import BottegaError, InputError, RecipeError
+from bottega.core.files import MANIFEST, digest_json, read_json, write_json
 from bottega.core.lineage import LINEAGE, Lineage, Parent, merge_licences
-from bottega.core.progress import say, timed
+from bottega.core.progress import say
 from bottega.core.recipe import Recipe
-from bottega.core.request import Controls, Message, Request
-from bottega.data.dataset import Dataset
-from bottega.data.pack import pack
-from bottega.data.pipeline import prepare
-from bottega.families.base import TokenGenerator
-from bottega.objectives.base import Objective
+from bottega.core.request import Controls
+from bottega.families.base import Generator
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
+from bottega.training.media import MEDIA
 from bottega.training.sizes import Sizes
 
 if TYPE_CHECKING:
-    from bottega.generation.engine import Engine
+    pass
 
-_KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
 # Settings of the loop that change what is shown or kept, not the weights: a run may be resumed under others.
 _HARMLESS = frozenset({"checkpoint_every", "keep_checkpoints", "sample_every"})
 
@@ -48,8 +41,8 @@ class _Parts:
     """What a run is made of."""
 
     recipe: Recipe
-    dataset: Dataset
-    codec: TextCodec
+    dataset: Any
+    codec: Any
     base: Bundle | None
     settings: Any
 
@@ -88,25 +81,13 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     if kind in objectives.NEEDS_BASE and not recipe.base:
         raise RecipeError(f"objective '{kind}' starts from a finished model and the recipe names none", where="base",
                           fix="add 'base: NAME'; see 'bottega models'")
-    if not recipe.base:
-        families.family_class(recipe.generator.family).Config.derive(
-            recipe.generator.depth, recipe.codec.vocab_size, recipe.training.context, recipe.generator.overrides)
     base = Bundle.open(find_bundle(recipe.base, home / "models")) if recipe.base else None
-    family = str(base.meta["family"]) if base else recipe.generator.family
-    recipe.controls.require(families.family_class(family).understands, family)
+    medium = MEDIA[recipe.codec.kind]
+    medium.check(recipe, base)
     if base is not None and base.path.resolve() == target.resolve():
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
-    if base is not None and recipe.training.context > int(base.meta.get("context", recipe.training.context)):
-        raise RecipeError(f"training.context {recipe.training.context} is longer than the base's "
-                          f"{base.meta['context']}", where="training.context",
-                          fix=f"use {base.meta['context']} or less, or train a base with a longer context")
-    dataset = prepare(recipe.data, home=home, seed=recipe.seed)
-    wanted = _KINDS.get(kind, "text")
-    if dataset.kind != wanted:
-        raise DataError(f"objective '{kind}' reads {wanted} records, these sources hold {dataset.kind} records",
-                        where=f"data.sources: {', '.join(recipe.data.sources)}",
-                        fix="choose other sources or another objective")
-    codec = TextCodec.load(base.path) if base else _codec(recipe, dataset, home)
+    dataset = medium.dataset(recipe, home)
+    codec = medium.codec(recipe, dataset, base, home)
     parts = _Parts(recipe, dataset, codec, base, settings)
     facts = parts.facts()
     if target.exists():
@@ -117,13 +98,14 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         if not replace:
             raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
                              fix="give the recipe another name")
-    generator = _generator(parts)
+    generator = medium.generator(recipe, codec, base)
+    generator = generator.to("cuda") if torch.cuda.is_available() else generator
     recorded = read_json(run / RESOLVED).get("sizes") if resume and (run / RESOLVED).is_file() else None
     guess = estimate(recipe, home=home, generator=generator, recorded=Sizes(**recorded) if recorded else None)
     say(guess.table())
-    objective = _objective(parts, generator, guess.sizes, home)
+    objective = medium.objective(recipe, dataset, codec, generator, base, guess.sizes, settings, home)
     result = train(objective, recipe.training, run=run, seed=recipe.seed, resume=resume, facts=facts,
-                   sample=_sampler(recipe, generator, codec), cache=home / "cache",
+                   sample=medium.sampler(recipe, generator, codec), cache=home / "cache",
                    notes={"sizes": guess.plain()["sizes"], "estimate": guess.plain()})
     compared = truth(guess, result, family=generator.family, kind=kind, home=home)
     write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
@@ -165,81 +147,7 @@ def _controls(recipe: Recipe, base: Bundle | None) -> dict[str, Any]:
     return recipe.controls.over(base.controls if base else Controls()).model_dump(mode="json", exclude_none=True)
 
 
-def _codec(recipe: Recipe, dataset: Dataset, home: Path) -> TextCodec:
-    """Return the codec trained on the dataset's training split, from the workshop when it is there."""
-    spec = recipe.codec
-    folder = home / "codecs" / digest_json([dataset.digest, spec.model_dump()])[:16]
-    if folder.is_dir():
-        try:
-            verify_manifest(folder)
-            return TextCodec.load(folder)
-        except BottegaError as error:
-            say(f"warning: the codec is made again: {error.problem}")
-    with timed(f"training a codec of {spec.vocab_size} tokens"), atomic_dir(folder, replace=True) as temporary:
-        TextCodec.train(dataset.texts("train"), spec.vocab_size).save(temporary)
-    return TextCodec.load(folder)
-
-
-def _generator(parts: _Parts) -> TokenGenerator:
-    """Return the base's generator, or a new one with weights drawn from the seed, on the fastest device."""
-    codec, recipe = parts.codec, parts.recipe
-    if parts.base is not None:
-        generator = families.load(parts.base.path)
-    else:
-        torch.manual_seed(recipe.seed)
-        special = {"bos": codec.bos, "eos": codec.eos, "pad": codec.pad, "end": codec.end_of_turn}
-        generator = families.build(recipe.generator, vocab_size=codec.vocab_size, context=recipe.training.context,
-                                   special=special)
-    return generator.to("cuda") if torch.cuda.is_available() else generator
-
-
-def _objective(parts: _Parts, generator: TokenGenerator, chosen: Sizes, home: Path) -> Objective:
-    """Return the objective of the recipe with its data attached."""
-    recipe, codec, dataset = parts.recipe, parts.codec, parts.dataset
-    spec, kind = recipe.training, recipe.objective.kind
-    common: dict[str, Any] = {"context": spec.context, "batch_tokens": chosen.batch_tokens,
-                              "micro_batch": chosen.micro_batch, "seed": recipe.seed,
-                              "validation_tokens": spec.validation_tokens, "settings": parts.settings}
-    build = objectives.objective_class(kind)
-    objective: Objective
-    if kind == "pretrain":
-        shards = pack(dataset, codec.encode_batch, codec_digest=codec.digest, vocab_size=codec.vocab_size,
-                      bos=codec.bos, home=home)
-        lengths = np.array([len(codec.token_bytes(token)) for token in range(codec.vocab_size)])
-        marks = codec.encode_fim_document("", "", "")  # nothing but the marks, in order
-        objective = build(generator, shards, lengths, gap_tokens=marks, **common)
-    elif kind == "dpo":
-        assert parts.base is not None
-        reference = families.load(parts.base.path).to(next(generator.parameters()).device).eval()
-        objective = build(generator, reference.requires_grad_(False), codec, dataset, **common)
-    else:
-        objective = build(generator, codec, dataset, **common)
-    return objective
-
-
-def _sampler(recipe: Recipe, generator: TokenGenerator, codec: TextCodec) -> Callable[[], str]:
-    """Return a function that writes a short text with the model as it is now."""
-    talk = recipe.objective.kind in objectives.NEEDS_BASE
-    prompts = recipe.evaluation.prompts or ["How can you help me?" if talk else "The"]
-    count = 0
-
-    def sample() -> str:
-        nonlocal count
-        from bottega.generation.engine import Engine
-
-        prompt = prompts[count % len(prompts)]
-        count += 1
-        engine: Engine = Engine(generator, codec, controls=recipe.controls, model_digest="", lineage={}, answers=talk)
-        short = {"max_tokens": 40, "seed": recipe.seed, "n": None, "best_of": None}
-        controls = recipe.controls.model_copy(update=short)
-        request = Request(messages=[Message(role="user", content=prompt)], controls=controls) if talk else \
-            Request(prompt=prompt, controls=controls)
-        return f"{prompt} → {engine.generate(request).outputs[0].text!r}"
-
-    return sample
-
-
-def _bundle(parts: _Parts, generator: TokenGenerator, result: TrainResult, derived: dict[str, Any], facts: str,
+def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: dict[str, Any], facts: str,
             target: Path, meter: CostMeter) -> Bundle:
     """Write the finished model folder."""
     recipe, base = parts.recipe, parts.base
@@ -265,7 +173,7 @@ def _bundle(parts: _Parts, generator: TokenGenerator, result: TrainResult, deriv
 
     def write(folder: Path) -> None:
         generator.save(folder)
-        parts.codec.save(folder, recipe.training.context)
+        MEDIA[recipe.codec.kind].save_codec(parts.codec, folder, recipe)
 
     card = model_card(recipe, lineage(""), meta, result)
     bundle = Bundle.create(target, meta=meta, lineage=lineage, write=write, card=card)

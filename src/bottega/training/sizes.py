@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bottega.core.recipe import TrainingSpec
 
 _STEPS = 2000
+_PICTURES = 64  # a step: many small steps teach a small network most
 _LEAST, _MOST = 2048, 1 << 19
 _STEPS_BUDGET_BATCH = 8192
 _CPU_PASS, _GPU_PASS = 4096, 32768  # tokens a forward pass: fits the caches of a CPU, fills a GPU
@@ -23,6 +24,13 @@ class Sizes:
     batch_tokens: int
     micro_batch: int
     reason: str
+
+
+def picture_sizes(spec: TrainingSpec) -> Sizes:
+    """Return pictures an optimiser step and a forward pass, counted in `batch_tokens` and `micro_batch`."""
+    batch = spec.batch or _PICTURES
+    reason = "as the recipe says" if spec.batch else "the default for pictures"
+    return Sizes(batch, min(batch, spec.micro_batch or batch), reason)
 
 
 def sizes(spec: TrainingSpec, tokens_per_second: float, *, on_gpu: bool = False) -> Sizes:

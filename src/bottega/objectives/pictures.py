@@ -1,0 +1,125 @@
+"""Training on pictures with their classes and captions: `bottega train` with `kind: pictures`.
+
+What is minimised is the family's own loss; a family with two players (a GAN) is trained in turns by the same loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bottega.core.errors import DataError
+from bottega.core.validate import Strict
+from bottega.data.order import Permutation
+from bottega.families.base import Batch, Loss
+from bottega.families.pictures import PictureGenerator
+
+_HELD_OUT = 2048  # pictures a validation looks at, at most
+
+
+class Settings(Strict):
+    """Keys of `objective` besides `kind`: there are none, the families have their own."""
+
+
+class Pictures(Protocol):
+    """What is needed of a dataset; `data.pictures.dataset.PictureDataset` keeps it."""
+
+    def images(self, split: Any) -> NDArray[np.uint8]:
+        """Return uint8 [N, C, H, W]."""
+
+    def labels(self, split: Any) -> NDArray[np.int64]:
+        """Return int64 [N], -1 for no class."""
+
+    def captions(self, split: Any) -> list[str]:
+        """Return the captions."""
+
+
+class Codec(Protocol):
+    """What is needed of a codec; `codecs.image.ImageCodec` keeps it."""
+
+    def to_tensor(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Return uint8 as float32 in [-1, 1]."""
+
+    def encode_texts(self, captions: list[str]) -> list[list[int]]:
+        """Return tokens of equal length."""
+
+
+class PictureTraining:
+    """Pictures in a keyed order.
+
+    Args:
+        generator: the model.
+        codec: pictures and captions to tensors.
+        dataset: both splits.
+        batch: pictures an optimiser step.
+        micro_batch: pictures a forward pass.
+        seed: of the data order, and of the noise in held-out losses.
+
+    Raises:
+        DataError: a split holds fewer than two pictures.
+    """
+
+    kind = "pictures"
+
+    def __init__(self, generator: PictureGenerator, codec: Codec, dataset: Pictures, *, batch: int, micro_batch: int,
+                 seed: int) -> None:
+        self.generator, self._codec, self.seed, self.micro_batch = generator, codec, seed, micro_batch
+        self._images = {split: dataset.images(split) for split in ("train", "validation")}
+        for split, images in self._images.items():
+            if len(images) < 2:
+                raise DataError(f"the {split} split holds {len(images)} pictures, at least 2 are needed",
+                                where="data", fix="add pictures, or change data.validation")
+        self._labels = {split: torch.from_numpy(dataset.labels(split)) for split in self._images}
+        self._text = {split: torch.tensor(codec.encode_texts(dataset.captions(split)), dtype=torch.int64)
+                      .reshape(len(self._images[split]), -1) for split in self._images}
+        self.rows = min(batch, len(self._images["train"]))
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Return the generator's players."""
+        return self.generator.players()
+
+    def batch(self, step: int) -> list[Batch]:
+        """Return the micro-batches of a step; see `families.pictures` for keys and shapes."""
+        count = len(self._images["train"])
+        places = np.arange(step * self.rows, (step + 1) * self.rows, dtype=np.int64)
+        rows = np.empty_like(places)
+        for epoch in np.unique(places // count):
+            chosen = places // count == epoch
+            rows[chosen] = Permutation(count, self.seed, int(epoch)).take(places[chosen] % count)
+        return [self._take("train", rows[first:first + self.micro_batch])
+                for first in range(0, self.rows, self.micro_batch)]
+
+    def _take(self, split: str, rows: NDArray[np.int64]) -> Batch:
+        chosen = torch.from_numpy(rows)
+        return {"images": self._codec.to_tensor(self._images[split][rows]), "labels": self._labels[split][chosen],
+                "text": self._text[split][chosen]}
+
+    def loss(self, batch: Batch, player: str = "model") -> Loss:
+        """Return the family's loss; held-out losses see the same noise each time."""
+        if self.generator.training:
+            return self.generator.loss(batch, player)
+        device = batch["images"].device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(self.seed + 1)
+            return self.generator.loss(batch, player)
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield fixed held-out pictures, spread evenly over the split."""
+        whole = len(self._images["validation"])
+        count = min(whole, _HELD_OUT)
+        rows = np.arange(count, dtype=np.int64) * whole // count
+        for first in range(0, count, self.micro_batch):
+            yield self._take("validation", rows[first:first + self.micro_batch])
+
+    def summarise(self, totals: dict[str, float], weight: float) -> dict[str, float]:
+        """Return the mean loss a picture and the family's other figures."""
+        return {name: value / weight for name, value in totals.items()}
+
+    def tokens(self, batch: Batch) -> int:
+        """Return how many pictures a micro-batch holds."""
+        return len(batch["images"])

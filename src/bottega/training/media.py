@@ -1,0 +1,231 @@
+"""What differs between texts and pictures on the way from a recipe to a model; `run.make` walks that way once for both.
+
+`bottega train recipes/digits-vae.yaml` uses `Pictures`, `bottega train recipes/python-lm.yaml` uses `Texts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from bottega import families, objectives
+from bottega.codecs.image import ImageCodec, PictureSpec
+from bottega.codecs.text import TextCodec
+from bottega.core.bundle import Bundle
+from bottega.core.errors import BottegaError, DataError, RecipeError
+from bottega.core.files import atomic_dir, digest_json, verify_manifest
+from bottega.core.progress import say, timed
+from bottega.core.recipe import Recipe
+from bottega.core.request import Message, Request
+from bottega.core.validate import validate
+from bottega.data.dataset import Dataset
+from bottega.data.pack import pack
+from bottega.data.pictures.dataset import PictureDataset
+from bottega.data.pictures.prepare import prepare_pictures
+from bottega.data.pipeline import prepare
+from bottega.families.base import Generator
+from bottega.families.pictures import PictureGenerator
+from bottega.objectives.base import Objective
+from bottega.training.sizes import Sizes
+
+_KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
+
+
+class Medium(Protocol):
+    """One way to bring data into a model."""
+
+    def check(self, recipe: Recipe, base: Bundle | None) -> None:
+        """Find faults of a recipe before any work.
+
+        Raises:
+            RecipeError: parts do not fit each other.
+        """
+
+    def dataset(self, recipe: Recipe, home: Path) -> Any:
+        """Prepare the data.
+
+        Raises:
+            DataError: it is empty, or of a kind that the objective cannot read.
+        """
+
+    def codec(self, recipe: Recipe, dataset: Any, base: Bundle | None, home: Path) -> Any:
+        """Return the codec; it has a `digest` and a `kind`."""
+
+    def save_codec(self, codec: Any, folder: Path, recipe: Recipe) -> None:
+        """Write the codec's files into a bundle."""
+
+    def generator(self, recipe: Recipe, codec: Any, base: Bundle | None) -> Generator:
+        """Return the base's generator, or a new one with weights drawn from the seed."""
+
+    def objective(self, recipe: Recipe, dataset: Any, codec: Any, generator: Any, base: Bundle | None, chosen: Sizes,
+                  settings: Any, home: Path) -> Objective:
+        """Return the objective with its data attached."""
+
+    def sampler(self, recipe: Recipe, generator: Any, codec: Any) -> Callable[[], str] | None:
+        """Return a function that shows what the model makes now, for a terminal; None where nothing can be shown."""
+
+
+class Texts:
+    """Texts, conversations and preferences."""
+
+    def check(self, recipe: Recipe, base: Bundle | None) -> None:
+        """See `Medium.check`."""
+        if base is None:
+            families.family_class(recipe.generator.family).Config.derive(
+                recipe.generator.depth, recipe.codec.vocab_size, recipe.training.context, recipe.generator.overrides)
+        elif recipe.training.context > int(base.meta.get("context", recipe.training.context)):
+            raise RecipeError(f"training.context {recipe.training.context} is longer than the base's "
+                              f"{base.meta['context']}", where="training.context",
+                              fix=f"use {base.meta['context']} or less, or train a base with a longer context")
+        family = str(base.meta["family"]) if base else recipe.generator.family
+        recipe.controls.require(families.family_class(family).understands, family)
+
+    def dataset(self, recipe: Recipe, home: Path) -> Dataset:
+        """See `Medium.dataset`."""
+        dataset = prepare(recipe.data, home=home, seed=recipe.seed)
+        wanted = _KINDS.get(recipe.objective.kind, "text")
+        if dataset.kind != wanted:
+            raise DataError(f"objective '{recipe.objective.kind}' reads {wanted} records, these sources hold "
+                            f"{dataset.kind} records", where=f"data.sources: {', '.join(recipe.data.sources)}",
+                            fix="choose other sources or another objective")
+        return dataset
+
+    def codec(self, recipe: Recipe, dataset: Dataset, base: Bundle | None, home: Path) -> TextCodec:
+        """Return the base's codec, or one trained on the training split, from the workshop when it is there."""
+        if base is not None:
+            return TextCodec.load(base.path)
+        spec = recipe.codec
+        folder = home / "codecs" / digest_json([dataset.digest, spec.model_dump()])[:16]
+        if folder.is_dir():
+            try:
+                verify_manifest(folder)
+                return TextCodec.load(folder)
+            except BottegaError as error:
+                say(f"warning: the codec is made again: {error.problem}")
+        with timed(f"training a codec of {spec.vocab_size} tokens"), atomic_dir(folder, replace=True) as temporary:
+            TextCodec.train(dataset.texts("train"), spec.vocab_size).save(temporary)
+        return TextCodec.load(folder)
+
+    def save_codec(self, codec: TextCodec, folder: Path, recipe: Recipe) -> None:
+        """See `Medium.save_codec`."""
+        codec.save(folder, recipe.training.context)
+
+    def generator(self, recipe: Recipe, codec: TextCodec, base: Bundle | None) -> Generator:
+        """See `Medium.generator`."""
+        if base is not None:
+            return families.load(base.path)
+        torch.manual_seed(recipe.seed)
+        special = {"bos": codec.bos, "eos": codec.eos, "pad": codec.pad, "end": codec.end_of_turn}
+        return families.build(recipe.generator, vocab_size=codec.vocab_size, context=recipe.training.context,
+                              special=special)
+
+    def objective(self, recipe: Recipe, dataset: Dataset, codec: TextCodec, generator: Any, base: Bundle | None,
+                  chosen: Sizes, settings: Any, home: Path) -> Objective:
+        """See `Medium.objective`."""
+        spec, kind = recipe.training, recipe.objective.kind
+        common: dict[str, Any] = {"context": spec.context, "batch_tokens": chosen.batch_tokens,
+                                  "micro_batch": chosen.micro_batch, "seed": recipe.seed,
+                                  "validation_tokens": spec.validation_tokens, "settings": settings}
+        build = objectives.objective_class(kind)
+        objective: Objective
+        if kind == "pretrain":
+            shards = pack(dataset, codec.encode_batch, codec_digest=codec.digest, vocab_size=codec.vocab_size,
+                          bos=codec.bos, home=home)
+            lengths = np.array([len(codec.token_bytes(token)) for token in range(codec.vocab_size)])
+            marks = codec.encode_fim_document("", "", "")  # nothing but the marks, in order
+            objective = build(generator, shards, lengths, gap_tokens=marks, **common)
+        elif kind == "dpo":
+            assert base is not None
+            reference = families.load(base.path).to(next(generator.parameters()).device).eval()
+            objective = build(generator, reference.requires_grad_(False), codec, dataset, **common)
+        else:
+            objective = build(generator, codec, dataset, **common)
+        return objective
+
+    def sampler(self, recipe: Recipe, generator: Any, codec: TextCodec) -> Callable[[], str] | None:
+        """Return a function that writes a short text."""
+        talk = recipe.objective.kind in objectives.NEEDS_BASE
+        prompts = recipe.evaluation.prompts or ["How can you help me?" if talk else "The"]
+        count = 0
+
+        def sample() -> str:
+            nonlocal count
+            from bottega.generation.engine import Engine
+
+            prompt = prompts[count % len(prompts)]
+            count += 1
+            engine = Engine(generator, codec, controls=recipe.controls, model_digest="", lineage={}, answers=talk)
+            short = {"max_tokens": 40, "seed": recipe.seed, "n": None, "best_of": None}
+            controls = recipe.controls.model_copy(update=short)
+            request = Request(messages=[Message(role="user", content=prompt)], controls=controls) if talk else \
+                Request(prompt=prompt, controls=controls)
+            return f"{prompt} → {engine.generate(request).outputs[0].text!r}"
+
+        return sample
+
+
+class Pictures:
+    """Pictures with classes and captions."""
+
+    def check(self, recipe: Recipe, base: Bundle | None) -> None:
+        """See `Medium.check`."""
+        if recipe.objective.kind != "pictures":
+            raise RecipeError(f"pictures are not trained by objective '{recipe.objective.kind}'",
+                              where="objective.kind", fix="write objective: {kind: pictures}")
+        if base is not None:
+            raise RecipeError("a model of pictures cannot start from another one yet", where="base",
+                              fix="leave it out")
+        shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
+        with torch.device("meta"):
+            build_pictures(recipe, ImageCodec.of(shape))
+        family = families.picture_family(recipe.generator.family)
+        recipe.controls.require(family.understands, recipe.generator.family)
+
+    def dataset(self, recipe: Recipe, home: Path) -> PictureDataset[ImageCodec]:
+        """See `Medium.dataset`."""
+        shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
+        return prepare_pictures(recipe.data, ImageCodec.of(shape), home=home, seed=recipe.seed)
+
+    def codec(self, recipe: Recipe, dataset: PictureDataset[ImageCodec], base: Bundle | None,
+              home: Path) -> ImageCodec:
+        """Return the codec that the dataset was prepared with."""
+        return dataset.codec
+
+    def save_codec(self, codec: ImageCodec, folder: Path, recipe: Recipe) -> None:
+        """See `Medium.save_codec`."""
+        codec.save(folder)
+
+    def generator(self, recipe: Recipe, codec: ImageCodec, base: Bundle | None) -> Generator:
+        """See `Medium.generator`."""
+        torch.manual_seed(recipe.seed)
+        return build_pictures(recipe, codec)
+
+    def objective(self, recipe: Recipe, dataset: PictureDataset[ImageCodec], codec: ImageCodec, generator: Any,
+                  base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
+        """See `Medium.objective`."""
+        objective: Objective = objectives.objective_class("pictures")(
+            generator, codec, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed)
+        return objective
+
+    def sampler(self, recipe: Recipe, generator: Any, codec: ImageCodec) -> None:
+        """Return nothing: a terminal shows no pictures."""
+
+
+def build_pictures(recipe: Recipe, codec: ImageCodec) -> PictureGenerator:
+    """Return a fresh generator of a codec's pictures; weights are drawn from torch's global generator.
+
+    Raises:
+        RecipeError: unknown family or key, or a bad value.
+    """
+    family = families.picture_family(recipe.generator.family)
+    facts = {"channels": codec.channels, "size": (codec.height, codec.width), "classes": len(codec.classes),
+             "vocab": codec.vocab, "text_length": codec.text_length if codec.vocab else 0}
+    config: Any = family.Config
+    return family(config.derive(recipe.generator.depth, facts, recipe.generator.overrides))
+
+
+MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures()}
