@@ -61,14 +61,14 @@ async def ask(url: str, model: str, number: int, load: Load) -> None:
                        "max_tokens": MOST_TOKENS, "seed": number // len(QUESTIONS),
                        "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}]}).encode()
     start = time.perf_counter()
-    writer = None
+    writer, text = None, list[str]()
     try:
         reader, writer = await asyncio.open_connection(place.hostname, place.port)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n" \
                f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         status = (await reader.readline()).split()[1]
-        text, tokens, first = [], 0, None
+        tokens, first = 0, None
         async for line in reader:
             if not line.startswith(b"data: {"):
                 continue
@@ -85,6 +85,9 @@ async def ask(url: str, model: str, number: int, load: Load) -> None:
             raise RuntimeError(f"status {status.decode()}")
         if not tokens:
             raise RuntimeError("the stream ended without its usage")
+    except asyncio.CancelledError:
+        load.tokens += len(text)  # what came of an answer that was cut off
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         load.errors.append(str(error))
         return
@@ -98,15 +101,20 @@ async def ask(url: str, model: str, number: int, load: Load) -> None:
     load.changed += load.texts.setdefault(number, whole) != whole
 
 
-async def clients(url: str, model: str, count: int, seconds: float, texts: dict[int, str] | None = None) -> Load:
-    """Let `count` clients ask one question after another for some seconds; each answer begun is awaited."""
+async def clients(url: str, model: str, count: int, seconds: float, texts: dict[int, str] | None = None,
+                  wait: bool = True) -> Load:
+    """Let `count` clients ask one question after another for some seconds; answers begun are awaited, or cut off."""
     load, start, numbers = Load(texts=dict(texts or {})), time.perf_counter(), iter(range(10**9))
 
     async def client() -> None:
         while time.perf_counter() - start < seconds:
             await ask(url, model, next(numbers) % (len(QUESTIONS) * SEEDS), load)
 
-    await asyncio.gather(*(client() for _ in range(count)))
+    tasks = [asyncio.create_task(client()) for _ in range(count)]
+    await asyncio.wait(tasks, timeout=None if wait else seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     load.seconds = time.perf_counter() - start
     return load
 
@@ -155,8 +163,8 @@ def peer(command: list[str], model: str, port: int) -> Iterator[tuple[subprocess
 
 
 def measure(process: subprocess.Popen[str], url: str, model: str, seconds: float, streams: int,
-            repeats: int) -> dict[str, Any]:
-    """One client and many, in turn; the most seconds go to the many."""
+            repeats: int, wait: bool) -> dict[str, Any]:
+    """One client and many, in turn; the most seconds go to the many. Without `wait` answers are cut off at the end."""
     async def run() -> dict[str, Any]:
         await clients(url, model, 1, 1)  # whatever is made at the first use
         alone: dict[int, str] = {}
@@ -165,14 +173,14 @@ def measure(process: subprocess.Popen[str], url: str, model: str, seconds: float
             singles.append(await clients(url, model, 1, max(2.0, seconds / 10), alone))
             alone.update(singles[-1].texts)
             begin = memory(process)
-            manies.append(await clients(url, model, streams, seconds / repeats, alone))
+            manies.append(await clients(url, model, streams, seconds / repeats, alone, wait))
             sizes.append((begin, memory(process)))
         one, many = (statistics.median(load.rate for load in loads) for loads in (singles, manies))
-        first = sorted(wait for load in manies for wait in load.first)
+        first = sorted(late for load in manies for late in load.first) or [float("nan")]
         return {"one": one, "many": many, "answers": sum(load.answers for load in manies),
                 "errors": [error for load in (*singles, *manies) for error in load.errors],
                 "changed": sum(load.changed for load in manies),
-                "first alone": statistics.median(wait for load in singles for wait in load.first),
+                "first alone": statistics.median(late for load in singles for late in load.first),
                 "first p50": first[len(first) // 2], "first p99": first[int(len(first) * 0.99)], "memory": sizes}
     return asyncio.run(run())
 
@@ -205,7 +213,7 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     for name in ("ours", *options.peers):
         with contestants[name]() as (process, url, model):
-            found[name] = measure(process, url, model, seconds, options.streams, repeats)
+            found[name] = measure(process, url, model, seconds, options.streams, repeats, name == "ours")
         print(name, json.dumps(found[name]), flush=True)
     lines = [f"One client and {options.streams}, {seconds:.0f} s of many for each server; {bundle.name}, streamed "
              f"chat answers of at most {MOST_TOKENS} tokens at temperature 1; servers and clients share the cores.", "",
