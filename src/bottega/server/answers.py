@@ -148,5 +148,6 @@ def described(model: Any, *, streams: bool = False) -> dict[int | str, dict[str,
         model: what comes with status 200.
         streams: whether it may come as events instead.
     """
-    events: dict[str, Any] = {"content": {"text/event-stream": {}}} if streams else {}  # OpenAPI 3.1 has no words for them
+    # OpenAPI 3.1 has no words for events
+    events: dict[str, Any] = {"content": {"text/event-stream": {}}} if streams else {}
     return {200: {"model": model, **events}}
