@@ -38,7 +38,7 @@ def batch(count: int) -> dict[str, Tensor]:
 def trained() -> tuple[GAN, list[dict[str, Any]]]:
     torch.manual_seed(0)
     model = GAN(GANConfig.derive(1, FACTS, {"ema": 0.98}))
-    seen = take_steps(model, digits()[0], 220, rate=2e-3, batch=32)
+    seen = take_steps(model, digits()[0], 160, rate=2e-3, batch=32)
     return model, [{"step": step, "metrics": outcomes["discriminator"].metrics} for step, outcomes in enumerate(seen)]
 
 
@@ -153,7 +153,7 @@ def test_made_digits_come_nearer_to_held_out_ones(trained: tuple[GAN, list[dict[
 def test_made_digits_have_the_wanted_class(trained: tuple[GAN, list[dict[str, Any]]]) -> None:
     labels = torch.arange(10).repeat(10)
     made = next(trained[0].draw(labels, NO_TEXT.expand(100, 0), generators(100), controls=Controls()))
-    assert agreement(made, labels) > 0.8  # 0.96, seed 0
+    assert agreement(made, labels) > 0.8  # 0.95, seed 0
 
 
 def test_a_picture_is_the_same_alone_and_among_others(trained: tuple[GAN, list[dict[str, Any]]]) -> None:

@@ -68,8 +68,8 @@ class GANConfig(PictureConfig):
         refuse_facts(overrides, "gan")
         side = min(facts["size"])
         patch = pick(overrides, "patch", patch_of(facts["size"]))
-        values = {**facts, "depth": depth, "width": 24 * depth, "patch": patch, "levels": halvings(side // patch, 4),
-                  "latent": 32 if side < 24 else 64}
+        values = {**facts, "depth": depth, "width": 24 * depth, "patch": patch,
+                  "levels": halvings(facts["size"], patch, 4), "latent": 32 if side < 24 else 64}
         return validate(GANConfig, {**values, **overrides}, where="generator")
 
     def derived(self) -> dict[str, Any]:

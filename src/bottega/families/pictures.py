@@ -68,11 +68,11 @@ def refuse_facts(overrides: dict[str, Any], family: str) -> None:
                               fix="leave it out; the codec and the data set it")
 
 
-def halvings(side: int, smallest: int) -> int:
-    """Return how often a side can be halved, at most down to `smallest`; at least once."""
-    count = 0
-    while side // 2 >= smallest and side % 2 == 0:
-        side, count = side // 2, count + 1
+def halvings(size: tuple[int, int], patch: int, smallest: int) -> int:
+    """Return how often both sides, counted in patches, halve evenly, at most down to `smallest`; at least once."""
+    sides, count = [side // patch for side in size], 0
+    while all(side // 2 >= smallest and side % 2 == 0 for side in sides):
+        sides, count = [side // 2 for side in sides], count + 1
     return max(1, count)
 
 
@@ -92,7 +92,7 @@ def refuse_size(size: tuple[int, int], multiple: int) -> None:
     """
     if any(side < multiple or side % multiple for side in size):
         near = [max(multiple, round(side / multiple) * multiple) for side in size]
-        raise ValueError(f"height and width must be multiples of {multiple}: take {near[0]}x{near[1]}, or fewer levels")
+        raise ValueError(f"height and width must be multiples of {multiple}: take {near[0]}x{near[1]}")
 
 
 def on_meta(build: Callable[[], Made]) -> Made:
