@@ -53,6 +53,9 @@ def train(
     typer.secho(f"\n{bundle.name} is ready: {bundle.path}", bold=True)
     for name, value in bundle.meta.get("metrics", {}).items():
         typer.echo(f"  {name:24} {value:.4g}" if isinstance(value, float) else f"  {name:24} {value}")
+    if bundle.meta.get("codec") == "image":
+        typer.echo(f'try it: bottega generate "" --model {bundle.name} --n 9 --grid')
+        return
     verb = "chat" if bundle.meta.get("objective") in ("sft", "dpo") else 'generate "Once upon a time"'
     typer.echo(f"try it: bottega {verb} --model {bundle.name}")
 

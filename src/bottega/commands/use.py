@@ -27,11 +27,16 @@ def generate(
     suffix: Suffix = None,
     raw: Raw = False,
     save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file, of models of pictures.")] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.")] = False,
     as_json: Json = False,
     *,
     controls: Controls,
 ) -> None:
-    """Make text. A model tuned to answer takes the prompt as a user's message, any other continues it.
+    """Make text, or pictures. A model tuned to answer takes the prompt as a user's message, any other continues it.
+
+    A model of pictures takes the name of a class, a caption, or an empty prompt; each PNG file carries what makes it
+    again.
 
     Examples:
 
@@ -40,10 +45,16 @@ def generate(
       bottega generate "def area(r):" --suffix "    return result"
 
       bottega generate "My kettle arrived broken." --n 3 --seed 7
+
+      bottega generate 3 --model digits-vae --n 9 --grid -o three.png
     """
+    from bottega.commands import pictures
     from bottega.commands.session import Session
 
     start(as_json)
+    if pictures.is_picture_model(model):
+        pictures.generate(prompt, model, controls, output, grid, as_json)
+        return
     with Session(model) as session:
         request = _request(session.served.answers, prompt, system, suffix, raw, controls)
         wanted = controls.over(session.engine.controls)
@@ -62,10 +73,10 @@ def generate(
     if as_json:
         emit(record)
         return
-    for number, output in enumerate(result.outputs, 1):
+    for number, made in enumerate(result.outputs, 1):
         if len(result.outputs) > 1:
-            typer.secho(f"── {number} · mean log-probability {output.score:.3f}", dim=True)
-        typer.echo(output.text)
+            typer.secho(f"── {number} · mean log-probability {made.score:.3f}", dim=True)
+        typer.echo(made.text)
 
 
 def explain(
@@ -99,7 +110,7 @@ def explain(
 
 
 def reproduce(
-    file: Annotated[Path, typer.Argument(help="A result kept by 'bottega generate --save FILE'.")],
+    file: Annotated[Path, typer.Argument(help="A result kept by 'bottega generate --save FILE', or a PNG of ours.")],
     model: ModelName = None,
     as_json: Json = False,
 ) -> None:
@@ -114,6 +125,11 @@ def reproduce(
     from bottega.core.validate import validate
 
     start(as_json)
+    if file.suffix.lower() == ".png":
+        from bottega.commands import pictures
+
+        pictures.reproduce(file, model, as_json)
+        return
     record = read_json(file)
     try:
         place, digest = record["model"]["path"], record["model"]["digest"]

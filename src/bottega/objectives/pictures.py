@@ -19,6 +19,7 @@ from bottega.data.order import Permutation
 from bottega.families.base import Batch, Loss
 from bottega.families.pictures import PictureGenerator
 
+_ONE_ONLY = 0.3  # share of pictures with class and caption that are shown without the one, and without the other
 _HELD_OUT = 2048  # pictures a validation looks at, at most
 
 
@@ -91,8 +92,19 @@ class PictureTraining:
         for epoch in np.unique(places // count):
             chosen = places // count == epoch
             rows[chosen] = Permutation(count, self.seed, int(epoch)).take(places[chosen] % count)
-        return [self._take("train", rows[first:first + self.micro_batch])
+        whole = self._take("train", rows)
+        self._part(whole, np.random.default_rng([self.seed, step]))
+        return [{key: value[first:first + self.micro_batch] for key, value in whole.items()}
                 for first in range(0, self.rows, self.micro_batch)]
+
+    def _part(self, batch: Batch, draw: np.random.Generator) -> None:
+        """Take the class or the caption from some pictures that have both: people will give one of the two."""
+        if not batch["text"].shape[1]:
+            return
+        both = (batch["labels"] >= 0) & (batch["text"] != 0).any(1)
+        lot = torch.from_numpy(draw.random(len(both)))
+        batch["labels"] = torch.where(both & (lot < _ONE_ONLY), -1, batch["labels"])
+        batch["text"] = torch.where((both & (lot > 1 - _ONE_ONLY)).unsqueeze(1), 0, batch["text"])
 
     def _take(self, split: str, rows: NDArray[np.int64]) -> Batch:
         chosen = torch.from_numpy(rows)

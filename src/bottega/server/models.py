@@ -24,8 +24,7 @@ router = APIRouter(prefix="/v1", tags=["models"])
 async def models(request: Request) -> Response:
     """List the models, those made a moment ago too."""
     known = doors(request).workshop.models
-    await asyncio.to_thread(known.refresh)
-    return answer({"object": "list", "data": [_entry(each) for each in known.served()]})
+    return answer({"object": "list", "data": [_entry(each) for each in await asyncio.to_thread(known.served)]})
 
 
 @router.get("/models/{model:path}", response_model=None, responses=described(ModelAnswer))

@@ -51,7 +51,7 @@ async def inside(workshop: Workshop, output_id: str, alternatives: int = 8) -> I
         NotFoundError: there is no such output.
     """
     work, output = await asyncio.to_thread(works.output, workshop.store, output_id)
-    served = _maker(workshop, work)
+    served = await asyncio.to_thread(_maker, workshop, work)
     chain = await asyncio.to_thread(_ancestry, served.path, workshop.home) if served is not None else []
     steps = output.steps or []
     if any(step["alternatives"] for step in steps):

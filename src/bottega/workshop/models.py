@@ -37,6 +37,7 @@ class Served:
         answers: whether the model was tuned to answer conversations.
         created: when the model was made, in seconds since 1970.
         context: tokens that a prompt with its output may have.
+        medium: `text` or `image`.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Served:
     context: int
     objective: str
     path: Path
+    medium: str = "text"
 
 
 class Models:
@@ -112,7 +114,7 @@ class Models:
         """Serve one model folder, wherever it lies, by its own name or by an alias.
 
         Raises:
-            InputError, CorruptError: it is no model of text, or damaged.
+            InputError, CorruptError: it is no model, or damaged.
         """
         found = self._read(path)
         if alias is not None:
@@ -128,7 +130,8 @@ class Models:
             return known[1]
         served = None
         try:
-            served = self._read(path)
+            found = self._read(path)
+            served = found if found.medium == "text" else None  # pictures have no door to HTTP yet
         except BottegaError as error:
             say(f"warning: {path.name} is not served: {error.problem}")
         self._known[path] = (stamp, served)
@@ -141,20 +144,26 @@ class Models:
             InputError, CorruptError: see `add`.
         """
         bundle = Bundle.open(path)
-        if bundle.meta.get("codec", "text") != "text":
-            raise InputError(f"{path} is a model of {bundle.meta['codec']}, not of text",
-                             fix="choose a text model; see 'bottega models'")
         objective = str(bundle.meta.get("objective") or "")
         made = int(datetime.fromisoformat(bundle.lineage.made).timestamp())
         served = Served(bundle.name, bundle.name, bundle.digest, False, objective in ANSWERING, made,
-                        int(bundle.meta.get("context", 0)), objective, path)
+                        int(bundle.meta.get("context", 0)), objective, path,
+                        str(bundle.meta.get("codec", "text")))
         registry.register(self._store, name=served.name, digest=served.digest, path=path.resolve(),
                           family=str(bundle.meta["family"]), objective=objective, answers=served.answers,
                           meta={"metrics": bundle.meta.get("metrics", {}), "context": served.context})
         return served
 
     def served(self) -> list[Served]:
-        """Return what can be asked for: aliases, then models that answer, then the rest; newest first."""
+        """Return what can be asked for now: aliases, then models that answer, then the rest; newest first.
+
+        May look at the folder and the store, and verify new models: keep it off an event loop.
+        """
+        if self._looked is not None and time.monotonic() - self._looked > _LOOK_AGAIN:
+            self.refresh()
+        return self._sorted()
+
+    def _sorted(self) -> list[Served]:
         return sorted(self._served.values(), key=lambda s: (not s.alias, not s.answers, -s.created, s.id))
 
     def resolve(self, model: str | None) -> Served:
@@ -171,7 +180,7 @@ class Models:
             if not self._served:
                 raise NotFoundError("the workshop holds no model", where=str(self._home),
                                     fix="run 'bottega demo', or train one with 'bottega train'")
-            return self.served()[0]
+            return self._sorted()[0]
         if model not in self._served:
             raise NotFoundError(f"unknown model '{model[:100]}'", fix=suggest(model[:100], self._served))
         return self._served[model]
