@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bottega.families.base import Batch
 from bottega.families.pictures import PictureGenerator
-from bottega.training.optim import AdamW, Optimiser
+from bottega.training.optim import Optimiser
 from bottega.training.step import Outcome, seed_step, take
 
 FACTS = {"channels": 1, "size": (8, 8), "classes": 10, "vocab": 0, "text_length": 0}
@@ -42,10 +42,8 @@ def take_steps(model: PictureGenerator, data: Batch, steps: int, *, rate: float,
     """Train as the loop does, the rate falling linearly to 0; return what each player saw at each step."""
     model.train()
     players = {name: Optimiser(model, parameters, kind="adamw", learning_rate=rate, learning_rate_rest=rate,
-                               weight_decay=0.0, dtype=torch.float32) for name, parameters in model.players().items()}
-    for group in (group for optimiser in players.values() for part in optimiser.parts if isinstance(part, AdamW)
-                  for group in part.inner.param_groups):
-        group["betas"] = model.betas
+                               weight_decay=0.0, dtype=torch.float32, betas=model.betas)
+               for name, parameters in model.players().items()}
     seen = []
     for step in range(first, first + steps):
         chance = torch.Generator().manual_seed(step)
