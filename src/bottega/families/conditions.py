@@ -137,7 +137,7 @@ class Times(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Map [B] to [B, width]."""
-        waves = torch.exp(torch.linspace(0, 6, _TIME_WAVES, device=t.device))  # one wave over 2π up to one over 1/64
+        waves = torch.exp(torch.linspace(0, 3, _TIME_WAVES, device=t.device))  # up to three waves over all times
         angles = t.unsqueeze(1) * waves
         out: Tensor = self.second(F.silu(self.first(torch.cat((angles.cos(), angles.sin()), 1))))
         return out
