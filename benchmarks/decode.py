@@ -92,7 +92,7 @@ def greedy_agrees(generator: Transformer, peer: Any, prompt: list[int], tokens: 
     runner = make_runner(generator, "fp32")
     reading, rows, made = runner.read(prompt), runner.rows(), list[int]()
     while reading.remaining:
-        reading.advance()
+        runner.advance([reading])
     logits = rows.add(reading, 1, tokens)
     for _ in range(tokens):
         made.append(int(logits.argmax(-1)))

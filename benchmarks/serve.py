@@ -213,9 +213,13 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     for name in ("ours", *options.peers):
         with contestants[name]() as (process, url, model):
-            found[name] = measure(process, url, model, seconds, options.streams, repeats, name == "ours")
+            # a peer gets one turn: what it did not finish when it was cut off would slow the next
+            turns = (seconds, options.streams, repeats, True) if name == "ours" else \
+                (seconds / repeats, options.streams, 1, False)
+            found[name] = measure(process, url, model, *turns)
         print(name, json.dumps(found[name]), flush=True)
-    lines = [f"One client and {options.streams}, {seconds:.0f} s of many for each server; {bundle.name}, streamed "
+    lines = [f"One client and {options.streams}, {seconds:.0f} s of many for ours, {seconds / repeats:.0f} s for a "
+             f"peer; {bundle.name}, streamed "
              f"chat answers of at most {MOST_TOKENS} tokens at temperature 1; servers and clients share the cores.", "",
              "| server | one, tokens/s | many, tokens/s | many / one | first text alone, ms | p50 of many, ms | "
              "p99 of many, ms | answers | errors | ours / it |", "|---|---|---|---|---|---|---|---|---|---|",

@@ -21,7 +21,7 @@ def begin(runner: Runner, prompts: list[list[int]], count: int) -> tuple[Rows, t
     for prompt in prompts:
         reading = runner.read(prompt)
         while reading.remaining:
-            reading.advance()
+            runner.advance([reading])
         logits.append(rows.add(reading, 1, count))
     return rows, torch.stack(logits)
 

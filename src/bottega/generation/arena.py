@@ -41,32 +41,50 @@ class ArenaReading:
         keys, values: one tensor a layer, [kv_heads, length, head_dim].
     """
 
-    def __init__(self, model: FastTransformer, prompt: list[int], piece: int) -> None:
-        self._model, self._prompt, self._piece, self.remaining = model, prompt, piece, len(prompt)
+    def __init__(self, model: FastTransformer, prompt: list[int]) -> None:
+        self.prompt, self.remaining = prompt, len(prompt)
         config = model.config
         shape = (config.kv_heads, len(prompt), config.head_dim)
         self.keys = [torch.empty(shape) for _ in range(config.depth)]
         self.values = [torch.empty(shape) for _ in range(config.depth)]
         self.hidden = torch.empty(0)
 
-    @torch.inference_mode()
-    def advance(self) -> int:
-        """See `runner.Reading.advance`."""
-        start = len(self._prompt) - self.remaining
-        end = min(start + self._piece, len(self._prompt))
+    def mix(self, layer: int, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+        """Store the next keys and values from place `start` on and attend over all so far.
+
+        Args:
+            layer: which.
+            q: [T, heads, head_dim]; k, v: [T, kv_heads, head_dim].
+            start: tokens read before.
+
+        Returns:
+            [T, heads · head_dim].
+        """
+        keys, values, end = self.keys[layer], self.values[layer], start + q.shape[0]
+        keys[:, start:end], values[:, start:end] = k.transpose(0, 1), v.transpose(0, 1)
+        if start == 0 and end > 1:
+            return attend(q.unsqueeze(0), keys[None, :, :end], values[None, :, :end], None, causal=True)[0]
         ahead = torch.full((end - start, end), -math.inf).triu_(start + 1)
+        return _attend_over(q, keys[:, :end], values[:, :end], ahead)
 
-        def mix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = self.keys[layer], self.values[layer]
-            keys[:, start:end], values[:, start:end] = k.transpose(0, 1), v.transpose(0, 1)
-            if start == 0 and end > 1:
-                return attend(q.unsqueeze(0), keys[None, :, :end], values[None, :, :end], None, causal=True)[0]
-            return _attend_over(q, keys[:, :end], values[:, :end], ahead)
 
-        piece = torch.tensor(self._prompt[start:end])
-        self.hidden = self._model.hidden(piece, list(range(start, end)), mix)
-        self.remaining -= end - start
-        return end - start
+@torch.inference_mode()
+def advance(model: FastTransformer, readings: list[ArenaReading], piece: int) -> None:
+    """Read the next piece of every reading, all in one pass; each attends to itself only."""
+    starts = [len(reading.prompt) - reading.remaining for reading in readings]
+    parts = [reading.prompt[start:start + piece] for reading, start in zip(readings, starts, strict=True)]
+    sizes = [len(part) for part in parts]
+
+    def mix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        split = zip(readings, torch.split(q, sizes), torch.split(k, sizes), torch.split(v, sizes), starts, strict=True)
+        mixed = [reading.mix(layer, own_q, own_k, own_v, start) for reading, own_q, own_k, own_v, start in split]
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+    places = [place for start, size in zip(starts, sizes, strict=True) for place in range(start, start + size)]
+    hidden = model.hidden(torch.tensor([token for part in parts for token in part]), places, mix)
+    for reading, own, size in zip(readings, torch.split(hidden, sizes), sizes, strict=True):
+        reading.hidden = own
+        reading.remaining -= size
 
 
 def _attend_over(q: Tensor, keys: Tensor, values: Tensor, ahead: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class Batcher:
         self.engine, self.slots, self._limit = engine, slots, queue
         self._wake = threading.Condition()
         self._waiting: deque[Ticket] = deque()
-        self._reading: Ticket | None = None
+        self._reading: list[Ticket] = []
         self._running: list[Ticket] = []
         self._closing = False
         self._pace = 1.0  # seconds a request takes once it has a place, a running mean
@@ -72,8 +72,7 @@ class Batcher:
     @property
     def running(self) -> int:
         """Outputs being made."""
-        active = [*self._running, *([self._reading] if self._reading else [])]
-        return sum(len(ticket.sequences) for ticket in active)
+        return sum(len(ticket.sequences) for ticket in (*self._running, *self._reading))
 
     @property
     def waiting(self) -> int:
@@ -126,7 +125,7 @@ class Batcher:
         with self._wake:
             self._closing = True
             if not drain:
-                for ticket in [*self._waiting, *self._running, *([self._reading] if self._reading else [])]:
+                for ticket in [*self._waiting, *self._running, *self._reading]:
                     ticket.cancelled = True
             self._wake.notify()
         self._thread.join()
@@ -156,9 +155,8 @@ class Batcher:
             gone = [ticket for ticket in self._waiting if ticket.cancelled]
             for ticket in gone:
                 self._waiting.remove(ticket)
-        if self._reading is not None and self._reading.cancelled:
-            gone.append(self._reading)
-            self._reading = None
+        gone += [ticket for ticket in self._reading if ticket.cancelled]
+        self._reading = [ticket for ticket in self._reading if not ticket.cancelled]
         leaving = [ticket for ticket in self._running if ticket.cancelled]
         if leaving:
             decoder.drop({id(sequence) for ticket in leaving for sequence in ticket.sequences})
@@ -167,25 +165,26 @@ class Batcher:
             self._end(ticket, Interrupted("the request was cancelled"))
 
     def _admit(self, decoder: Decoder) -> None:
-        """Read at most a piece's worth of prompts, and let the finished ones join."""
-        budget = PIECE
-        while budget > 0:
-            if self._reading is None:
-                with self._wake:
-                    if not self._waiting or self.running + len(self._waiting[0].sequences) > self.slots:
-                        return
-                    ticket = self._waiting.popleft()
-                    self._reading = ticket
-                ticket.started = time.perf_counter()
-                ticket.reading = self.engine.begin(ticket.plan)
-            ticket = self._reading
-            assert ticket.reading is not None
-            budget -= ticket.reading.advance()
-            if not ticket.reading.remaining:
+        """Read about a piece's worth of prompts, short ones together, and let the finished ones join."""
+        with self._wake:
+            planned = sum(ticket.reading.remaining for ticket in self._reading if ticket.reading)
+            while self._waiting and planned < PIECE and self._room(self._waiting[0]):
+                ticket = self._waiting.popleft()
+                ticket.started, ticket.reading = time.perf_counter(), self.engine.begin(ticket.plan)
+                self._reading.append(ticket)
+                planned += len(ticket.plan.prompt)
+        if not self._reading:
+            return
+        self.engine.advance([ticket.reading for ticket in self._reading if ticket.reading])
+        for ticket in list(self._reading):
+            if ticket.reading is not None and not ticket.reading.remaining:
                 decoder.add(ticket.reading, ticket.sequences)
                 ticket.reading = None
                 self._running.append(ticket)
-                self._reading = None
+                self._reading.remove(ticket)
+
+    def _room(self, ticket: Ticket) -> bool:
+        return self.running + len(ticket.sequences) <= self.slots
 
     def _pass_on(self, ticket: Ticket) -> None:
         """Deliver a request's new steps when it is time, and its result when all its outputs are over."""
@@ -220,8 +219,8 @@ class Batcher:
 
     def _fail(self, error: BottegaError) -> None:
         """End everything under way with an error; what waits stays."""
-        broken = [*self._running, *([self._reading] if self._reading else [])]
-        self._running, self._reading = [], None
+        broken = [*self._running, *self._reading]
+        self._running, self._reading = [], []
         for ticket in broken:
             self._end(ticket, error)
 

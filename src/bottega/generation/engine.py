@@ -169,8 +169,12 @@ class Engine:
         """Read a plan's whole prompt."""
         reading = self.begin(plan)
         while reading.remaining:
-            reading.advance()
+            self.advance([reading])
         return reading
+
+    def advance(self, readings: Sequence[Reading]) -> None:
+        """Read the next piece of unfinished readings."""
+        self._runner.advance(readings)
 
     def embed(self, text: str) -> tuple[list[float], int]:
         """Return the mean of the model's final hidden states over a text, scaled to length 1, and its tokens.

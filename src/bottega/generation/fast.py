@@ -8,7 +8,7 @@ many threads share the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bottega.families.blocks import rotary_tables
 from bottega.families.transformer import Layer, Transformer
-from bottega.generation.arena import ArenaReading, ArenaRows
+from bottega.generation.arena import ArenaReading, ArenaRows, advance
 from bottega.generation.linear import Linear, packer
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ class FastTransformer:
 
     def read(self, prompt: list[int]) -> Reading:
         """See `Runner.read`."""
-        return ArenaReading(self, prompt, self._piece)
+        return ArenaReading(self, prompt)
+
+    def advance(self, readings: Sequence[Reading]) -> None:
+        """See `Runner.advance`."""
+        advance(self, [reading for reading in readings if isinstance(reading, ArenaReading)], self._piece)
 
     def rows(self) -> Rows:
         """See `Runner.rows`."""
@@ -88,9 +92,9 @@ class FastTransformer:
         return self._all_hidden(tokens).mean(0)
 
     def _all_hidden(self, tokens: list[int]) -> Tensor:
-        reading, parts = ArenaReading(self, tokens, self._piece), []
+        reading, parts = ArenaReading(self, tokens), []
         while reading.remaining:
-            reading.advance()
+            self.advance([reading])
             parts.append(reading.hidden)
         return torch.cat(parts)
 
