@@ -172,6 +172,9 @@ def test_scenes_become_questions_about_places() -> None:
     assert scene_answers(scenes) == {
         "left colour": ["red", "green"], "left shape": ["star", "note"],
         "right colour": ["blue", "nothing"], "right shape": ["moon", "nothing"]}
+    grounds = [[{"shape": "star", "place": "left", "ground": "grey"}], [], [{"shape": "moon", "place": "left"}]]
+    assert scene_answers(grounds, common=["ground"]) == {"left shape": ["star", "nothing", "moon"],
+                                                         "ground": ["grey", None, None]}
     with pytest.raises(InputError, match="two things"):
         scene_answers([[{"shape": "star", "place": "left"}, {"shape": "moon", "place": "left"}]])
 
@@ -198,7 +201,8 @@ def test_the_judge_recognises_held_out_digits_and_is_the_same_again(digits: Spli
     assert np.array_equal(again.features(digits["test"]), other.features(digits["test"]))
     known = judge.features(digits["train"])
     assert known.mean() == pytest.approx(0, abs=1e-6)
-    assert known.var(0).mean() == pytest.approx(1, abs=1e-6)
+    assert known.var(0, ddof=1).mean() == pytest.approx(1, abs=1e-6)
+    assert known.shape == (900, 64)
 
 
 def test_a_judge_that_learned_nothing_refuses_to_score(digits: Split) -> None:
@@ -219,6 +223,14 @@ def test_what_the_judge_was_not_taught_is_refused_by_name(digits: Split, judge: 
         train_judge(digits["train"][:20], digits["train_labels"][:20])
     with pytest.raises(DataError, match="two different answers"):
         train_judge(digits["train"], np.zeros(900, np.int64))
+
+
+def test_questions_may_have_any_name_and_need_no_answer(digits: Split) -> None:
+    odd = [str(label % 2) for label in digits["train_labels"]]
+    judge = train_judge(digits["train"], {"keys": odd, "v1.0": [*odd[:300], *[None] * 600], "type": [None] * 900},
+                        steps=40)
+    assert set(judge.predict(digits["test"])) == {"keys", "v1.0"}
+    assert set(judge.accuracy) == {"keys", "v1.0", "whole"}
 
 
 def squares(count: int, seed: int) -> tuple[NDArray[np.uint8], list[list[dict[str, str]]]]:

@@ -26,6 +26,7 @@ from bottega.evaluation.picture_prompts import Answers, Labels, agreement, as_an
 from bottega.evaluation.statistics import Figure, rate
 
 FEATURES = 64
+_CROP = 16  # cells of a soft crop
 _BATCH = 64
 _FEWEST = 40  # pictures below which a judge would know them by heart
 _PROJECTED = 4000  # pictures that are enough to find the directions of an unlabelled set
@@ -45,13 +46,20 @@ def _tensor(pictures: Pixels) -> Tensor:
 
 
 class Network(nn.Module):
-    """Convolutions down to a 4 x 4 grid, 64 features, and one linear answer a question.
+    """Convolutions to a grid of at most 8 x 8, a soft crop of it for each place, and an answer to each question.
 
     The first convolution's stride brings any picture to at most 16 x 16, so that a step costs about the same at all
-    sizes. Batch normalisation, not a picture's own: a pale picture must stay pale in the features.
+    sizes. Batch normalisation, not a picture's own: a pale picture must stay pale in the features. A place has its
+    own weights only for where it looks, all else is shared, so that a sign learned on the left is known on the right.
+
+    Args:
+        shape: channels, height, width.
+        questions: e.g. "class", or "left colour": the attribute "colour" of the place "left".
+        answers: attribute → how many answers it has.
+        maps: width of the convolutions.
     """
 
-    def __init__(self, shape: Sequence[int], answers: Sequence[int], maps: int) -> None:
+    def __init__(self, shape: Sequence[int], questions: Sequence[str], answers: Mapping[str, int], maps: int) -> None:
         super().__init__()
         channels, height, width = shape
         factor = max(1, math.ceil(max(height, width) / 16))
@@ -60,17 +68,28 @@ class Network(nn.Module):
                                                (2 * maps, 2 * maps, 1, 1)):
             layers += [nn.Conv2d(inside, outside, 2 * reach + 1, stride, reach, bias=False),
                        nn.BatchNorm2d(outside), nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * maps, FEATURES))
-        self.heads = nn.ModuleList(nn.Linear(FEATURES, count) for count in answers)
+        self.body = nn.Sequential(*layers)
+        cells = math.ceil(math.ceil(height / factor) / 2) * math.ceil(math.ceil(width / factor) / 2)
+        parts = [question.rpartition(" ") for question in questions]
+        places = sorted({place for place, _, _ in parts})
+        self.asked = [(places.index(place), list(answers).index(attribute)) for place, _, attribute in parts]
+        self.crops = nn.Parameter(torch.randn(len(places), _CROP, cells) / math.sqrt(cells))
+        self.look = nn.Linear(_CROP * 2 * maps, FEATURES)
+        self.heads = nn.ModuleList(nn.Linear(FEATURES, count) for count in answers.values())
+
+    def _places(self, pictures: Tensor) -> Tensor:
+        """Return what is seen at each place: [n, places, 64]."""
+        grid = self.body(pictures).flatten(2)
+        return torch.as_tensor(self.look(torch.einsum("ncx,pmx->npmc", grid, self.crops).flatten(2)))
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """Return features [n, 64] of float pictures."""
-        return torch.as_tensor(self.body(pictures))
+        """Return features [n, places * 64] of float pictures."""
+        return self._places(pictures).flatten(1)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """Return the logits [n, answers] of each question."""
-        hidden = F.dropout(F.relu(self.embed(pictures)), 0.2, self.training)
-        return [head(hidden) for head in self.heads]
+        seen = F.dropout(F.relu(self._places(pictures)), 0.2, self.training)
+        return [self.heads[attribute](seen[:, place]) for place, attribute in self.asked]
 
 
 class Projection(nn.Module):
@@ -127,10 +146,10 @@ class Judge:
         self.questions = {question: list(answers) for question, answers in questions.items()}
         self.shape = tuple(train.shape[1:])
         self.accuracy: dict[str, Figure] = {}
-        self._centre, self._scale = np.zeros(1), 1.0
-        known = self.features(train[:_PROJECTED])
+        known = torch.cat(self._read(train[:_PROJECTED], network.embed)).double().numpy()
         self._centre = known.mean(axis=0)
-        self._scale = math.sqrt(float(known.var(axis=0).mean())) or 1.0
+        variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(known, rowvar=False)))
+        self._basis = directions[:, -FEATURES:] / (math.sqrt(float(variances[-FEATURES:].mean())) or 1.0)
 
     @torch.no_grad()
     def _read(self, pictures: ArrayLike, head: Any) -> list[Any]:
@@ -141,13 +160,13 @@ class Judge:
         return [head(_tensor(pixels[start:start + 1024])) for start in range(0, len(pixels), 1024)]
 
     def features(self, pictures: ArrayLike) -> Features:
-        """Return features [n, 64]: of mean 0 and mean variance 1 over the training pictures.
+        """Return features [n, at most 64]: the main directions, of mean 0 and mean variance 1 over training pictures.
 
         Raises:
             InputError: the pictures have another shape than the judge's.
         """
         found = torch.cat(self._read(pictures, self.network.embed)).double().numpy()
-        return np.asarray((found - self._centre) / self._scale)
+        return np.asarray((found - self._centre) @ self._basis)
 
     def predict(self, pictures: ArrayLike) -> dict[str, list[str]]:
         """Return the answer to each question for each picture.
@@ -195,14 +214,21 @@ class Judge:
                                 "pictures by their pixels")
 
 
+def _attribute(question: str) -> str:
+    """Return what a question is about, whatever place it asks of."""
+    return question.rpartition(" ")[2]
+
+
 def _known(answers: Answers) -> dict[str, list[str]]:
-    """Return the answers that occur, numbers in their order."""
-    return {question: sorted({one for one in given if one is not None}, key=lambda one: (len(one), one))
-            for question, given in answers.items()}
+    """Return the answers that occur for each attribute, at any place; numbers in their order."""
+    found: dict[str, set[str]] = {}
+    for question, given in answers.items():
+        found.setdefault(_attribute(question), set()).update(one for one in given if one is not None)
+    return {name: sorted(several, key=lambda one: (len(one), one)) for name, several in found.items()}
 
 
 def train_judge(pictures: ArrayLike, labels: Labels | None, *, seed: int = 0,
-                held_out: tuple[ArrayLike, Labels] | None = None, steps: int = 800, bar: float = 0.9) -> Judge:
+                held_out: tuple[ArrayLike, Labels] | None = None, steps: int = 1200, bar: float = 0.9) -> Judge:
     """Train a judge on real pictures.
 
     Args:
@@ -232,19 +258,20 @@ def train_judge(pictures: ArrayLike, labels: Labels | None, *, seed: int = 0,
         kept, order = order[:len(order) // 6], order[len(order) // 6:]
         held_out = pixels[kept], {question: [given[place] for place in kept] for question, given in answers.items()}
     order = order[:steps * _BATCH]  # no more are looked at
-    known = {question: given for question, given in _known(answers).items() if given}
+    known = _known(answers)
+    answers = {question: given for question, given in answers.items() if known[_attribute(question)]}
     if max(map(len, known.values()), default=0) < 2:
         raise DataError("no question has two different answers, so there is nothing to judge by",
                         fix="label the pictures with at least two classes, or give no labels")
-    codes = {question: {answer: place for place, answer in enumerate(given)} for question, given in known.items()}
-    targets = np.array([[codes[question].get(answers[question][place] or "", -1) for question in known]
+    codes = {name: {answer: place for place, answer in enumerate(given)} for name, given in known.items()}
+    targets = np.array([[codes[_attribute(question)].get(given[place] or "", -1) for question, given in answers.items()]
                         for place in order], dtype=np.int64)
     with _seeded(seed) as shuffle:
-        network = Network(pixels.shape[1:], [len(given) for given in known.values()], 24)
+        network = Network(pixels.shape[1:], list(answers), {name: len(given) for name, given in known.items() if given}, 32)
         _fit(network, pixels[order], targets, steps, shuffle, "Training the judge of pictures")
-    judge = Judge(network, known, pixels[order], bar)
+    judge = Judge(network, {question: known[_attribute(question)] for question in answers}, pixels[order], bar)
     wanted = as_answers(held_out[1], len(as_pixels(held_out[0])))
-    judge.accuracy = agreement(judge.predict(held_out[0]), {name: wanted[name] for name in known if name in wanted})
+    judge.accuracy = agreement(judge.predict(held_out[0]), {name: wanted[name] for name in answers if name in wanted})
     return judge
 
 
@@ -276,7 +303,7 @@ def tell_apart(real: ArrayLike, made: ArrayLike, *, seed: int = 0, steps: int = 
     right = 0
     for fold in (0, 1):
         with _seeded(seed + 1 + fold) as shuffle:
-            network = Network(pixels.shape[1:], [2], 32)
+            network = Network(pixels.shape[1:], ["made"], {"made": 2}, 24)
             _fit(network, pixels[half != fold], targets[half != fold], steps, shuffle, "Telling real from made")
         tested = pixels[half == fold]
         with torch.no_grad():

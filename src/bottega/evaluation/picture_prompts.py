@@ -42,36 +42,39 @@ def as_answers(labels: Labels, count: int) -> dict[str, list[str | None]]:
     return answers
 
 
-def scene_answers(scenes: Sequence[Sequence[Mapping[str, Any]]], place: str = "place") -> dict[str, list[str | None]]:
+def scene_answers(scenes: Sequence[Sequence[Mapping[str, Any]]], place: str = "place",
+                  common: Sequence[str] = ()) -> dict[str, list[str | None]]:
     """Turn scenes into a question for each place and attribute.
 
     Args:
         scenes: for each picture its things, e.g. [{"shape": "star", "colour": "red", "place": "left"}].
-        place: the key that says where a thing is; a thing without it stands at "picture".
+        place: the key that says where a thing is.
+        common: keys that say something of the whole picture (its ground) and are the same in each of its things.
 
     Returns:
-        e.g. {"left shape": ["star", …], "left colour": ["red", …]}; an empty place answers "nothing", an attribute
-        that a thing does not state is not asked (None).
+        e.g. {"left shape": ["star", …], "left colour": ["red", …], "ground": ["grey", …]}; an empty place answers
+        "nothing", an attribute that a thing does not state is not asked (None).
 
     Raises:
         InputError: two things at one place.
     """
     placed: list[dict[str, Mapping[str, Any]]] = []
     for number, scene in enumerate(scenes):
-        by_place = {str(thing.get(place, "picture")): thing for thing in scene}
+        by_place = {str(thing[place]): thing for thing in scene}
         if len(by_place) != len(scene):
             raise InputError(f"scene {number} has two things at one place: {list(scene)}",
                              fix="give each thing a place of its own")
         placed.append(by_place)
     questions = sorted({(where, key) for by_place in placed for where, thing in by_place.items() for key in thing
-                        if key != place})
+                        if key != place and key not in common})
 
     def answer(thing: Mapping[str, Any] | None, key: str) -> str | None:
         if thing is None:
             return NOTHING
         return str(thing[key]) if thing.get(key) is not None else None
 
-    return {f"{where} {key}": [answer(by_place.get(where), key) for by_place in placed] for where, key in questions}
+    return {**{f"{where} {key}": [answer(by_place.get(where), key) for by_place in placed] for where, key in questions},
+            **{key: [str(scene[0][key]) if scene and key in scene[0] else None for scene in scenes] for key in common}}
 
 
 def agreement(seen: Answers, asked: Answers) -> dict[str, Figure]:
