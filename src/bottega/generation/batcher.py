@@ -23,7 +23,7 @@ from bottega.generation.runner import PIECE, Reading
 # new steps of one request, and how it ended (None: it goes on); called from the batcher's thread
 Deliver: TypeAlias = Callable[[list[Step], Result | BottegaError | None], None]
 # Seconds between two deliveries to one request: a reader sees a flow, and many readers share what a server can tell.
-_PAUSE, _SHARE = 0.03, 0.002
+_PAUSE, _SHARE = 0.03, 0.0025
 _log = logging.getLogger(__name__)
 
 

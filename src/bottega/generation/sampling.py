@@ -234,8 +234,8 @@ def _draw_sorted(logits: Tensor, settings: Settings, uniforms: Tensor, size: int
     if settings.top_k:
         chance = keep_min_p(values, settings.min_p).double().softmax(-1)
     else:
-        logits = keep_min_p(logits, settings.min_p)
-        chance = logits.softmax(-1).gather(1, ids).double()
+        logits, values = keep_min_p(logits, settings.min_p), keep_min_p(values, settings.min_p)
+        chance = (values - logits.logsumexp(-1, keepdim=True)).double().exp()
     sums = chance.cumsum(-1)
     kept = (sums - chance < settings.top_p) & (chance > 0)
     kept[:, 0] = True
