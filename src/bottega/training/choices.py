@@ -28,7 +28,7 @@ _STEPS = 3
 
 _MUON, _REST, _ADAMW = 0.02, 0.02, 0.003  # peak rates of pretraining at the reference width
 _WIDTH = 256
-_PICTURES, _ADVERSARIES = 0.002, 0.0005  # AdamW for small networks of pictures; two players need a calmer one
+_PICTURES, _ADVERSARIES = 0.002, 0.0015  # AdamW for small networks of pictures; two players need a calmer one
 _TUNING = {"sft": 0.25, "dpo": 0.02}  # share of those rates that fine-tuning takes
 
 
