@@ -9,124 +9,21 @@ to tell real from made, which sees faults that the judge has no question for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from numpy.typing import ArrayLike
 
 from bottega.core.errors import DataError, InputError, suggest
-from bottega.core.progress import track
 from bottega.evaluation.picture_distances import Features, Pixels, as_pixels
+from bottega.evaluation.picture_network import BATCH, FEATURES, Network, Projection, as_floats, fit, seeded
 from bottega.evaluation.picture_prompts import Answers, Labels, agreement, as_answers
 from bottega.evaluation.statistics import Figure, rate
 
-FEATURES = 64
-_CROP = 16  # cells of a soft crop
-_BATCH = 64
 _FEWEST = 40  # pictures below which a judge would know them by heart
 _PROJECTED = 4000  # pictures that are enough to find the directions of an unlabelled set
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[torch.Generator]:
-    """Run the block on its own random state, and leave the caller's as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield torch.Generator().manual_seed(seed)
-
-
-def _tensor(pictures: Pixels) -> Tensor:
-    """Return uint8 pictures as float32 from -1 to 1."""
-    return torch.from_numpy(np.array(pictures)).float() / 127.5 - 1
-
-
-class Network(nn.Module):
-    """Convolutions to a grid of at most 8 x 8, a soft crop of it for each place, and an answer to each question.
-
-    The first convolution's stride brings any picture to at most 16 x 16, so that a step costs about the same at all
-    sizes. Batch normalisation, not a picture's own: a pale picture must stay pale in the features. A place has its
-    own weights only for where it looks, all else is shared, so that a sign learned on the left is known on the right.
-
-    Args:
-        shape: channels, height, width.
-        questions: e.g. "class", or "left colour": the attribute "colour" of the place "left".
-        answers: attribute → how many answers it has.
-        maps: width of the convolutions.
-    """
-
-    def __init__(self, shape: Sequence[int], questions: Sequence[str], answers: Mapping[str, int], maps: int) -> None:
-        super().__init__()
-        channels, height, width = shape
-        factor = max(1, math.ceil(max(height, width) / 16))
-        layers: list[nn.Module] = []
-        for inside, outside, reach, stride in ((channels, maps, factor, factor), (maps, 2 * maps, 1, 2),
-                                               (2 * maps, 2 * maps, 1, 1)):
-            layers += [nn.Conv2d(inside, outside, 2 * reach + 1, stride, reach, bias=False),
-                       nn.BatchNorm2d(outside), nn.ReLU()]
-        self.body = nn.Sequential(*layers)
-        cells = math.ceil(math.ceil(height / factor) / 2) * math.ceil(math.ceil(width / factor) / 2)
-        parts = [question.rpartition(" ") for question in questions]
-        places = sorted({place for place, _, _ in parts})
-        self.asked = [(places.index(place), list(answers).index(attribute)) for place, _, attribute in parts]
-        self.crops = nn.Parameter(torch.randn(len(places), _CROP, cells) / math.sqrt(cells))
-        self.look = nn.Linear(_CROP * 2 * maps, FEATURES)
-        self.heads = nn.ModuleList(nn.Linear(FEATURES, count) for count in answers.values())
-
-    def _places(self, pictures: Tensor) -> Tensor:
-        """Return what is seen at each place: [n, places, 64]."""
-        grid = self.body(pictures).flatten(2)
-        return torch.as_tensor(self.look(torch.einsum("ncx,pmx->npmc", grid, self.crops).flatten(2)))
-
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Return features [n, places * 64] of float pictures."""
-        return self._places(pictures).flatten(1)
-
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Return the logits [n, answers] of each question."""
-        seen = F.dropout(F.relu(self._places(pictures)), 0.2, self.training)
-        return [self.heads[attribute](seen[:, place]) for place, attribute in self.asked]
-
-
-class Projection(nn.Module):
-    """The (at most 64) directions in which unlabelled pictures differ most; it answers no question."""
-
-    def __init__(self, pictures: Tensor) -> None:
-        super().__init__()
-        flat = pictures.flatten(1)
-        directions = torch.svd_lowrank(flat - flat.mean(0), q=min(FEATURES, *flat.shape), niter=4)[2]
-        self.register_buffer("directions", directions)
-
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Return features [n, at most 64] of float pictures."""
-        return pictures.flatten(1) @ torch.as_tensor(self.directions)
-
-
-def _fit(network: Network, pictures: Pixels, targets: NDArray[np.int64], steps: int, order: torch.Generator,
-         title: str) -> None:
-    """Train on answers [n, questions] (-1: not asked): AdamW, a tenth of the steps of warm-up, cosine to zero."""
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / (0.1 * steps + 1))
-                                                 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-    wanted, batch = torch.from_numpy(targets), min(_BATCH, len(pictures))
-    waiting = torch.empty(0, dtype=torch.int64)
-    network.train()
-    for _ in track(range(steps), title):
-        if len(waiting) < batch:
-            waiting = torch.cat([waiting, torch.randperm(len(pictures), generator=order)])
-        chosen, waiting = waiting[:batch], waiting[batch:]
-        answers = wanted[chosen]
-        losses = [F.cross_entropy(logits, answers[:, index], ignore_index=-1, reduction="sum")
-                  for index, logits in enumerate(network(_tensor(pictures[chosen.numpy()])))]
-        optimiser.zero_grad()
-        (torch.stack(losses).sum() / (answers >= 0).sum().clamp(min=1)).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-    network.eval()
 
 
 class Judge:
@@ -157,7 +54,7 @@ class Judge:
         if pixels.shape[1:] != self.shape:
             raise InputError(f"pictures of {list(pixels.shape[1:])} cannot be judged by a judge of {list(self.shape)}",
                              fix="judge pictures of the size and channels that the judge was trained on")
-        return [head(_tensor(pixels[start:start + 1024])) for start in range(0, len(pixels), 1024)]
+        return [head(as_floats(pixels[start:start + 1024])) for start in range(0, len(pixels), 1024)]
 
     def features(self, pictures: ArrayLike) -> Features:
         """Return features [n, at most 64]: the main directions, of mean 0 and mean variance 1 over training pictures.
@@ -250,14 +147,14 @@ def train_judge(pictures: ArrayLike, labels: Labels | None, *, seed: int = 0,
     if len(pixels) < _FEWEST:
         raise DataError(f"{len(pixels)} pictures are too few to train a judge", fix=f"give at least {_FEWEST}")
     if labels is None:
-        with _seeded(seed):
-            return Judge(Projection(_tensor(pixels[:_PROJECTED])), {}, pixels, bar)
+        with seeded(seed):
+            return Judge(Projection(as_floats(pixels[:_PROJECTED])), {}, pixels, bar)
     answers = as_answers(labels, len(pixels))
     order = np.random.default_rng(seed).permutation(len(pixels))
     if held_out is None:
         kept, order = order[:len(order) // 6], order[len(order) // 6:]
         held_out = pixels[kept], {question: [given[place] for place in kept] for question, given in answers.items()}
-    order = order[:steps * _BATCH]  # no more are looked at
+    order = order[:steps * BATCH]  # no more are looked at
     known = _known(answers)
     answers = {question: given for question, given in answers.items() if known[_attribute(question)]}
     if max(map(len, known.values()), default=0) < 2:
@@ -266,9 +163,10 @@ def train_judge(pictures: ArrayLike, labels: Labels | None, *, seed: int = 0,
     codes = {name: {answer: place for place, answer in enumerate(given)} for name, given in known.items()}
     targets = np.array([[codes[_attribute(question)].get(given[place] or "", -1) for question, given in answers.items()]
                         for place in order], dtype=np.int64)
-    with _seeded(seed) as shuffle:
-        network = Network(pixels.shape[1:], list(answers), {name: len(given) for name, given in known.items() if given}, 32)
-        _fit(network, pixels[order], targets, steps, shuffle, "Training the judge of pictures")
+    with seeded(seed) as shuffle:
+        sizes = {name: len(given) for name, given in known.items() if given}
+        network = Network(pixels.shape[1:], list(answers), sizes, 32)
+        fit(network, pixels[order], targets, steps, shuffle, "Training the judge of pictures")
     judge = Judge(network, {question: known[_attribute(question)] for question in answers}, pixels[order], bar)
     wanted = as_answers(held_out[1], len(as_pixels(held_out[0])))
     judge.accuracy = agreement(judge.predict(held_out[0]), {name: wanted[name] for name in answers if name in wanted})
@@ -302,12 +200,12 @@ def tell_apart(real: ArrayLike, made: ArrayLike, *, seed: int = 0, steps: int = 
     half = np.tile(np.arange(count) % 2, 2)
     right = 0
     for fold in (0, 1):
-        with _seeded(seed + 1 + fold) as shuffle:
+        with seeded(seed + 1 + fold) as shuffle:
             network = Network(pixels.shape[1:], ["made"], {"made": 2}, 24)
-            _fit(network, pixels[half != fold], targets[half != fold], steps, shuffle, "Telling real from made")
+            fit(network, pixels[half != fold], targets[half != fold], steps, shuffle, "Telling real from made")
         tested = pixels[half == fold]
         with torch.no_grad():
-            said = torch.cat([network(_tensor(tested[start:start + 1024]))[0].argmax(1)
+            said = torch.cat([network(as_floats(tested[start:start + 1024]))[0].argmax(1)
                               for start in range(0, len(tested), 1024)])
         right += int((said.numpy() == targets[half == fold, 0]).sum())
     return rate(right, 2 * count)
