@@ -30,13 +30,17 @@ def test_large_pictures_keep_their_size_and_few_make_a_narrow_sheet() -> None:
 def test_labels_are_drawn_under_their_pictures_and_cut_to_fit() -> None:
     labels = ["three", "a red umbrella above a blue star on a grey ground", "اسم 木 ✓", ""]
     sheet = contact_sheet(flat(200, 200, 200, 200, channels=3), 4, labels)
-    assert sheet.shape == (3, 64 + 14 + 8, 4 * 68 + 4)
-    under = sheet[0, 68:82]
+    assert sheet.shape == (3, 64 + 3 * 14 + 8, 4 * 68 + 4), "the longest label takes three lines"
+    under = sheet[0, 68:68 + 42]
     written = [(under[:, 4 + 68 * place:68 + 68 * place] < 200).sum() for place in range(4)]
     assert min(written[:3]) > 10
     assert written[3] == 0
     gaps = [under[:, 68 * place:4 + 68 * place] for place in range(5)]
     assert all((gap == 250).all() for gap in gaps), "no label reaches beyond its picture"
+    lines = [under[14 * row:14 * row + 14, 72:136].min() < 200 for row in range(3)]
+    assert lines == [True] * 3
+    assert contact_sheet(flat(1, 2), 2, ["one", "two"]).shape == (1, 64 + 14 + 8, 2 * 68 + 4)
+    assert contact_sheet(flat(1), 1, ["W" * 5000]).shape == (1, 64 + 14 + 8, 68 + 4), "a word is cut, not carried on"
 
 
 def test_a_strip_shows_first_to_last_frame_of_each_picture() -> None:

@@ -274,7 +274,8 @@ def test_fresh_real_pictures_score_at_the_floor(digits: Split, judge: Judge) -> 
     assert {name: score["as_real"] for name, score in found["scores"].items()} == dict.fromkeys(
         [*names.split(), "shows class"], True)
     assert found["warnings"] == []
-    assert found["counts"] == {"train": 900, "held_out": 450, "made": 447, "compared": 447}
+    assert found["counts"] == {"train": 900, "held_out": 450, "made": 447, "compared": 447,
+                               "real_from": "train"}
     for name, score in found["scores"].items():
         assert score["made"]["low"] <= score["made"]["value"] <= score["made"]["high"], name
     anchor = {name: score["gaussian"]["value"] for name, score in found["scores"].items()}
@@ -338,6 +339,16 @@ def test_unlabelled_pictures_are_compared_by_their_pixels(digits: Split) -> None
     upside_down = judge_pictures(digits["train"], digits["test"], digits["fresh"][:, :, ::-1].copy(),
                                  two_sample_steps=0)["scores"]
     assert not upside_down["frechet"]["as_real"]
+
+
+def test_many_held_out_pictures_are_compared_among_themselves(digits: Split) -> None:
+    every = np.concatenate([digits["train"], digits["test"], digits["fresh"]])
+    test, fresh, train = every[:1000], every[1000:1300], every[1300:]
+    train = np.concatenate([train, train[:, :, ::-1]])  # training shows also what the held-out pictures do not
+    found = judge_pictures(train, test, fresh, two_sample_steps=0)
+    assert found["counts"]["real_from"] == "held_out"
+    assert found["scores"]["frechet"]["as_real"]
+    assert not judge_pictures(train, test, train[400:700], two_sample_steps=0)["scores"]["frechet"]["as_real"]
 
 
 def test_pictures_that_cannot_be_compared_are_refused(digits: Split, judge: Judge) -> None:

@@ -1,4 +1,4 @@
-"""Many pictures on one sheet, with a line under each, for reports and for people's eyes: `pytest tests/evaluation`.
+"""Many pictures on one sheet, with a text under each, for reports and for people's eyes: `pytest tests/evaluation`.
 
 Arrays in, an array out (uint8 [channels, height, width], as an image codec writes it to PNG): no file, no window.
 """
@@ -6,6 +6,7 @@ Arrays in, an array out (uint8 [channels, height, width], as an image codec writ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from bottega.core.errors import InputError
 from bottega.evaluation.picture_distances import Pixels, as_pixels
 
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
 _CELL = 64  # pixels that a small picture is enlarged to, so that people and labels have room
 _GAP = 4
-_LINE = 14
+_LINE, _LINES = 14, 3  # height of a line, lines a label
 _PAPER, _INK = 250, 40  # grey levels
 
 
@@ -25,19 +29,38 @@ def _enlarged(pictures: Pixels, cell: int) -> Pixels:
     return pictures.repeat(times, axis=2).repeat(times, axis=3)
 
 
-def _line(text: str, width: int) -> NDArray[np.uint8]:
-    """Draw one line of text, cut with … where it is too long: grey levels [14, width]."""
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Return a text in at most three lines, cut with … where it is too long."""
+    lines, words = [""], text[:200].split()
+    while words:
+        longer = f"{lines[-1]} {words[0]}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        elif lines[-1] and len(lines) < _LINES:
+            lines.append("")
+            continue
+        else:
+            while longer and font.getlength(f"{longer}…") > width:
+                longer = longer[:-1]
+            lines[-1] = f"{longer}…"
+            break
+        words.pop(0)
+    return lines
+
+
+def _captions(labels: Sequence[str], width: int) -> list[NDArray[np.uint8]]:
+    """Draw each label: grey levels [height, width], all of the height that the longest needs."""
     from PIL import Image, ImageDraw, ImageFont
 
-    paper = Image.new("L", (width, _LINE), _PAPER)
-    draw, font = ImageDraw.Draw(paper), ImageFont.load_default(size=11)
-    said = " ".join(text[:200].split())
-    if draw.textlength(said, font=font) > width:
-        while said and draw.textlength(f"{said}…", font=font) > width:
-            said = said[:-1]
-        said += "…"
-    draw.text((width // 2, 0), said, fill=_INK, font=font, anchor="ma")
-    return np.asarray(paper)
+    font = ImageFont.load_default(size=11)
+    texts = [_wrapped(label, width, font) for label in labels]
+    drawn = []
+    for lines in texts:
+        paper = Image.new("L", (width, _LINE * max(map(len, texts))), _PAPER)
+        for row, line in enumerate(lines):
+            ImageDraw.Draw(paper).text((width // 2, row * _LINE), line, fill=_INK, font=font, anchor="ma")
+        drawn.append(np.asarray(paper))
+    return drawn
 
 
 def contact_sheet(images: ArrayLike, columns: int = 8, labels: Sequence[str] | None = None, *,
@@ -47,7 +70,7 @@ def contact_sheet(images: ArrayLike, columns: int = 8, labels: Sequence[str] | N
     Args:
         images: uint8 or -1 to 1 [n, channels, height, width].
         columns: pictures a row; fewer pictures than that make a narrower sheet.
-        labels: a line of text under each picture, cut where it is too long.
+        labels: a text under each picture, in up to three lines.
         cell: small pictures are enlarged by the whole number that brings them nearest to this size from below.
 
     Returns:
@@ -64,15 +87,16 @@ def contact_sheet(images: ArrayLike, columns: int = 8, labels: Sequence[str] | N
     pictures = _enlarged(pictures, cell)
     number, channels, height, width = pictures.shape
     columns = min(columns, number)
-    line = _LINE if labels is not None else 0
+    captions = _captions(labels, width) if labels is not None else []
+    line = len(captions[0]) if captions else 0
     step_down, step_right = height + line + _GAP, width + _GAP
     sheet = np.full((channels, -(-number // columns) * step_down + _GAP, columns * step_right + _GAP), _PAPER,
                     dtype=np.uint8)
     for place, picture in enumerate(pictures):
         top, left = place // columns * step_down + _GAP, place % columns * step_right + _GAP
         sheet[:, top:top + height, left:left + width] = picture
-        if labels is not None:
-            sheet[:, top + height:top + height + line, left:left + width] = _line(labels[place], width)
+        if captions:
+            sheet[:, top + height:top + height + line, left:left + width] = captions[place]
     return sheet
 
 

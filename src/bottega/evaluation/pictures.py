@@ -1,8 +1,8 @@
 """How good made pictures are, each score beside what real pictures and a plain Gaussian get; `pytest tests/evaluation`.
 
-Real held-out pictures are the reference. `real` is what other real pictures (from training) score against them: no
-distance is zero, and no accuracy is one, even for the real thing. `gaussian` is what pictures score that know only the
-pixels' means and covariances. A score without these two says nothing.
+Real held-out pictures are the reference. `real` is what other real pictures score against them: no distance is zero,
+and no accuracy is one, even for the real thing. `gaussian` is what pictures score that know only the pixels' means
+and covariances. A score without these two says nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from bottega.evaluation.picture_prompts import Labels, as_answers
 from bottega.evaluation.statistics import Figure, rate
 
 FEWEST = 20  # pictures of each kind
+HALVED = 1000  # held-out pictures from which the other real ones are taken from them too, and not from training
 # name → which direction is good, and what is measured
 ABOUT = {
     "frechet": ("lower", "distance of means and covariances of the judge's features"),
@@ -126,8 +127,10 @@ def judge_pictures(real_train: ArrayLike, real_test: ArrayLike, made: ArrayLike,
 
     Args:
         real_train: pictures that the model was trained on; all of them are searched for copies.
-        real_test: real pictures that it was not trained on.
-        made: its pictures, in no chosen order, not picked by hand.
+        real_test: real pictures that it was not trained on. From 1,000 on one half is the reference and the other half
+            the `real` pictures beside the made ones; of fewer all are the reference, and `real` are training pictures
+            (which score worse than they should where training never shows what the held-out ones do).
+        made: its pictures, in no chosen order, not picked by hand, asked for as the held-out ones would be.
         train_labels, test_labels: classes or answers of the real pictures (see `picture_prompts`); without
             `train_labels` pictures are compared by their pixels only.
         asked: what was asked of each made picture.
@@ -150,7 +153,8 @@ def judge_pictures(real_train: ArrayLike, real_test: ArrayLike, made: ArrayLike,
         raise InputError(f"pictures of different shapes cannot be compared: training {list(train.shape[1:])}, "
                          f"held out {list(test.shape[1:])}, made {list(new.shape[1:])}",
                          fix="make pictures of the size that the model was trained on")
-    compared = min(len(train), len(test), len(new), count)
+    halved = len(test) >= HALVED
+    compared = min(len(train), len(test) // 2 if halved else len(test), len(new), count)
     if compared < FEWEST:
         raise InputError(f"only {compared} pictures of a kind can be compared", fix=f"give at least {FEWEST} of each")
     if judge is None:
@@ -159,9 +163,10 @@ def judge_pictures(real_train: ArrayLike, real_test: ArrayLike, made: ArrayLike,
     judge.require()
 
     rng = np.random.default_rng(seed)
-    reference, floor, chosen = (np.asarray(side[np.sort(rng.permutation(len(side))[:compared])])
-                                for side in (test, train, new))
-    kinds = {"made": chosen, "real": floor, "gaussian": gaussian_pictures(train, compared, rng)}
+    drawn, other, chosen = (rng.permutation(len(side)) for side in (test, train, new))
+    reference, made_ones = test[drawn[:compared]], new[chosen[:compared]]
+    floor = test[drawn[compared:2 * compared]] if halved else train[np.sort(other[:compared])]
+    kinds = {"made": made_ones, "real": floor, "gaussian": gaussian_pictures(train, compared, rng)}
     known = judge.features(reference)
     figures = {kind: _distances(judge, known, pictures, rng) for kind, pictures in kinds.items()}
     if two_sample_steps:
@@ -175,7 +180,8 @@ def judge_pictures(real_train: ArrayLike, real_test: ArrayLike, made: ArrayLike,
     if asked is not None and judge.questions:
         scores |= _following(judge, new, as_answers(asked, len(new)), kinds["gaussian"])
     return {"scores": scores, "warnings": _warnings(scores), "seed": seed,
-            "counts": {"train": len(train), "held_out": len(test), "made": len(new), "compared": compared},
+            "counts": {"train": len(train), "held_out": len(test), "made": len(new), "compared": compared,
+                       "real_from": "held_out" if halved else "train"},
             "judge": {"bar": judge.bar, "held_out": judge.accuracy, "questions": judge.questions,
                       "features": int(known.shape[1])}}
 
