@@ -80,7 +80,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_digest(tmp_path: 
 
 
 def test_ctrl_c_stops_cleanly_and_goes_on(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "source", 6, 40)
+    source = write_rows(tmp_path / "source", 24, 40)
     (tmp_path / "eval.txt").write_text(prose(7, 40))
     run = child(source, tmp_path / "eval.txt", tmp_path / "home", 2)
     assert run.stdout is not None
