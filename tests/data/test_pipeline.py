@@ -36,8 +36,11 @@ print(dataset.digest, flush=True)
 
 
 def child(*arguments: object) -> subprocess.Popen[str]:
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell without job control lets background work ignore it
+
     return subprocess.Popen([sys.executable, "-c", _CHILD, *map(str, arguments)], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL)
+                            stderr=subprocess.DEVNULL, preexec_fn=hear)
 
 
 def write_rows(folder: Path, files: int, rows: int, words: int = 60) -> Path:

@@ -268,7 +268,7 @@ def test_a_writer_that_fell_silent_is_dropped(store: Store, open_store: Callable
     """A machine that vanished in the middle of a transaction does not keep the others from writing."""
     if store.sqlite:
         pytest.skip("the operating system frees the lock of a process that is gone")
-    monkeypatch.setattr(store_module, "_SILENT", "100ms")
+    monkeypatch.setattr(store_module, "_SILENT", "1s")  # longer than a busy machine pauses between two statements
     other = open_store()
 
     def fall_silent() -> None:
