@@ -13,7 +13,7 @@ from bottega.core.bundle import Bundle
 from bottega.core.errors import BottegaError, ControlError, InputError, Interrupted, RecipeError
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls, Request
-from bottega.generation.pictures import PictureEngine
+from bottega.generation.pictures import open_pictures
 from bottega.training.run import make
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip install 'bottega[images]'")
@@ -55,7 +55,7 @@ def test_training_lowers_the_held_out_loss(vae: Bundle, home: Path) -> None:
 
 
 def test_a_picture_depends_on_its_seed_alone(vae: Bundle) -> None:
-    engine = PictureEngine.open(vae)
+    engine = open_pictures(vae)
     many = engine.generate(Request(prompt="3", controls=Controls(seed=5, n=7)))
     again = engine.generate(Request(prompt="3", controls=Controls(seed=5, n=2)))
     for place in range(2):
@@ -67,7 +67,7 @@ def test_a_picture_depends_on_its_seed_alone(vae: Bundle) -> None:
 
 
 def test_what_a_model_cannot_draw_is_refused_by_name(vae: Bundle) -> None:
-    engine = PictureEngine.open(vae)
+    engine = open_pictures(vae)
     with pytest.raises(InputError, match="never read the word 'umbrella'"):
         engine.generate(Request(prompt="umbrella"))
     with pytest.raises(ControlError, match="top_p"):

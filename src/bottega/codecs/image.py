@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from pydantic import Field, field_validator
 
-from bottega.codecs.pixels import MAX_PIXELS, Fit, Pixels, decode, refit, to_image
+from bottega.codecs.pixels import MAX_PIXELS, Fit, Pixels, decode, refit, to_image, whole
 from bottega.core.errors import CorruptError, DataError, InputError
 from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.validate import Strict, validate
@@ -221,6 +221,15 @@ class ImageCodec:
         out = io.BytesIO()
         to_image(pixels).save(out, "PNG", pnginfo=info)
         return out.getvalue()
+
+    @staticmethod
+    def pixels_of(png: bytes) -> Pixels:
+        """Return the pixels that `png` was given, uint8 [1 or 3, H, W].
+
+        Raises:
+            DataError: the bytes are not a picture.
+        """
+        return whole(png)
 
     @staticmethod
     def facts_of(png: bytes) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bottega.core.errors import DataError
+from bottega.core.errors import DataError, InputError
 
 Fit = Literal["crop", "pad", "stretch"]
 Pixels = NDArray[np.uint8]
@@ -55,6 +55,42 @@ def refit(pixels: Pixels, channels: int, height: int, width: int, fit: Fit, back
     return _fitted(to_image(pixels), channels, height, width, fit, background)
 
 
+def whole(data: bytes) -> Pixels:
+    """Return a picture file at its own size, uint8 [1 or 3, H, W], transparent parts white.
+
+    Raises:
+        PictureError: as in `decode`.
+    """
+    image = _turned(_open(data, 0))
+    channels = 1 if image.mode in ("1", "L", "LA", "I;16", "I") else 3
+    return _fitted(image, channels, image.height, image.width, "stretch", (255, 255, 255))
+
+
+def redrawn(mask: bytes, image: bytes, height: int, width: int, fit: Fit) -> NDArray[np.bool_]:
+    """Return where a picture is to be drawn anew, bool [H, W], fitted as the picture is.
+
+    Args:
+        mask: picture file. With any transparency its transparent pixels are meant, without its bright ones.
+        image: the picture file it belongs to.
+        height, width, fit: as in `decode`.
+
+    Raises:
+        PictureError: a file is unusable.
+        InputError: the two differ in size, or nothing is to be drawn anew.
+    """
+    over, under = _turned(_open(mask, 0)), _turned(_open(image, 0))
+    if over.size != under.size:
+        raise InputError(f"the mask is {over.width}x{over.height}, the picture {under.width}x{under.height}",
+                         where="mask", fix="give a mask of the picture's size")
+    clear = 255 - np.asarray(over.convert("RGBA").getchannel("A"))
+    hole = Image.fromarray(clear) if (clear >= 128).any() else _plain(over, 1, (0, 0, 0))
+    found: NDArray[np.bool_] = _fitted(hole, 1, height, width, fit, (0, 0, 0))[0] >= 128
+    if not found.any():
+        raise InputError("the mask keeps the whole picture", where="mask",
+                         fix="make transparent (or white, without transparency) what is to be drawn anew")
+    return found
+
+
 def to_image(pixels: Pixels) -> Image.Image:
     """Return uint8 [1 or 3, H, W] as a Pillow image.
 
@@ -82,7 +118,8 @@ def _open(data: bytes, enough: int) -> Image.Image:
         most = MAX_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS // 2
         if width * height > most:
             raise _too_many(f"{width} x {height} pixels", most)
-        image.draft(None, (enough, enough))
+        if enough:
+            image.draft(None, (enough, enough))
         image.load()
     except PictureError:
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,27 @@ import typer
 from bottega.commands.common import emit, model_path
 
 if TYPE_CHECKING:
-    from bottega.core.request import Controls
+    from bottega.commands.session import Session
+    from bottega.core.request import Controls, Request
+    from bottega.workshop.works import Work
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line says of pictures beside prompt and controls; paths as they were given."""
+
+    output: Path | None = None
+    grid: bool = False
+    image: Path | None = None
+    mask: Path | None = None
+    toward: str | None = None
+
+    @property
+    def said(self) -> str | None:
+        """The first option that only a model of pictures understands, if one was given."""
+        names = {"--output": self.output, "--grid": self.grid or None, "--image": self.image, "--mask": self.mask,
+                 "--toward": self.toward}
+        return next((name for name, value in names.items() if value is not None), None)
 
 
 def is_picture_model(model: str | None) -> bool:
@@ -26,64 +48,101 @@ def is_picture_model(model: str | None) -> bool:
         return False
 
 
-def generate(prompt: str, model: str | None, controls: Controls, output: Path | None, grid: bool,
-             as_json: bool) -> None:
+def generate(prompt: str, model: str | None, controls: Controls, wish: Wish, as_json: bool) -> None:
     """Draw pictures of a prompt into PNG files and say where they are.
 
     Raises:
-        BottegaError: as in `workshop.pictures.draw`, or a file cannot be written.
+        BottegaError: as in `Commission.open`, or a file cannot be read or written.
     """
+    from bottega.codecs.image import ImageCodec
+    from bottega.commands.session import Session
     from bottega.core.files import write_atomic
-    from bottega.core.request import Request
-    from bottega.generation.pictures import PictureEngine
 
-    with _Easel(model) as easel:
-        engine: PictureEngine = easel.engine
-        work, files = easel.draw(Request(prompt=prompt, controls=controls))
+    request = _request(prompt, controls, wish)
+    with Session(model) as session:
+        work, files = _draw(session, request)
+    stem = wish.output or Path(f"{work.id}.png")
     places: list[Path] = []
-    stem = output or Path(f"{work.id}.png")
-    for number, file in enumerate(files):
-        place = stem if len(files) == 1 else stem.with_name(f"{stem.stem}-{number}{stem.suffix or '.png'}")
+    for number, file in files.items():
+        place = stem if len(work.outputs) == 1 else stem.with_name(f"{stem.stem}-{number}{stem.suffix or '.png'}")
         write_atomic(place, file)
         places.append(place)
-    if grid and len(files) > 1:
+    if wish.grid and len(files) > 1:
         from bottega.evaluation.picture_sheet import contact_sheet
 
-        sheet = contact_sheet([engine.codec.decode_file(file) for file in files], columns=_columns(len(files)))
+        sheet = contact_sheet([ImageCodec.pixels_of(file) for file in files.values()], columns=_columns(len(files)))
         places.append(stem.with_name(f"{stem.stem}-grid.png"))
-        write_atomic(places[-1], engine.codec.png(sheet, {"id": work.id, "grid": len(files)}))
+        write_atomic(places[-1], ImageCodec.png(sheet, {"id": work.id, "grid": len(files)}))
+    held = [output.index for output in work.outputs if output.index not in files]
     if as_json:
-        emit({"id": work.id, "files": [str(place) for place in places], "seed": work.seed, "lineage": work.lineage})
-    else:
+        emit({"id": work.id, "files": [str(place) for place in places], "filtered": held, "seed": work.seed,
+              "lineage": work.lineage})
+        return
+    if places:
         typer.echo("\n".join(str(place) for place in places))
+    if held:
+        typer.secho(f"{len(held)} of {len(work.outputs)} pictures were held back by the model's own check", fg="yellow",
+                    err=True)
+
+
+def _request(prompt: str, controls: Controls, wish: Wish) -> Request:
+    from bottega.core.errors import InputError
+    from bottega.core.request import Request
+    from bottega.core.validate import validate
+
+    if prompt == "-":
+        prompt = sys.stdin.read().strip()
+    given = {name: _read(path) for name, path in (("image", wish.image), ("mask", wish.mask)) if path is not None}
+    return validate(Request, {"prompt": prompt, "toward": wish.toward, "controls": controls, **given},
+                    where="the command line", error=InputError)
+
+
+def _read(path: Path) -> bytes:
+    from bottega.core.errors import InputError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", fix="give a PNG, JPEG or WebP file") from None
+
+
+def _draw(session: Session, request: Request) -> tuple[Work, dict[int, bytes]]:
+    """Make a request's pictures with a progress bar; return the work and the PNG files by number of the picture."""
+    from bottega.core.progress import track
+
+    files: dict[int, bytes] = {}
+    wanted = request.controls.over(session.engine.controls)
+    for delta in track(session.stream(request, previews=True), "drawing", (wanted.n or 1) * (wanted.steps or 1)):
+        if delta.finish and delta.png is not None:
+            files[delta.output] = delta.png
+    assert session.done is not None
+    return session.done.work, files
 
 
 def reproduce(file: Path, model: str | None, as_json: bool) -> None:
     """Make a PNG file again from what it carries, and check that every pixel is the same; exit code 1 if not.
 
-    Raises:
-        InputError: the file carries nothing, or the model is another one.
-    """
-    from bottega.codecs.image import ImageCodec
-    from bottega.core.errors import InputError
-    from bottega.core.request import Request
-    from bottega.core.validate import validate
+    A picture that started from another one needs the workshop that made it: only there the other one is kept.
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}", fix="give a PNG file") from None
+    Raises:
+        InputError: the file carries nothing, the model is another one, or the picture it started from is forgotten.
+    """
+    import numpy as np
+
+    from bottega.codecs.image import ImageCodec
+    from bottega.commands.session import Session
+    from bottega.core.errors import InputError
+
+    data = _read(file)
     facts = ImageCodec.facts_of(data)
     if facts is None or not isinstance(facts.get("model"), dict) or "controls" not in facts:
         raise InputError(f"{file} does not say how it was made", fix="give a single picture that Bottega drew")
-    wish = validate(Request, {"prompt": facts.get("prompt") or "", "controls": facts["controls"]}, where=str(file),
-                    error=InputError)
-    with _Easel(model or str(facts["model"].get("name"))) as easel:
-        if easel.served.digest != facts["model"].get("digest"):
+    with Session(model or str(facts["model"].get("name"))) as session:
+        if session.served.digest != facts["model"].get("digest"):
             raise InputError(f"the model is not the one that made {file}", fix="name the right one with --model")
-        result = easel.engine.generate(wish)
-        pixels = result.outputs[int(facts.get("output", 0))].steps[-1].data
-        same = bool((easel.engine.codec.decode_file(data) == pixels).all())
+        _, files = _draw(session, _again(session, facts, file))
+    made = files.get(int(facts.get("output", 0)))
+    same = made is not None and np.array_equal(ImageCodec.pixels_of(made), ImageCodec.pixels_of(data))
     if as_json:
         emit({"same": same})
     else:
@@ -92,33 +151,25 @@ def reproduce(file: Path, model: str | None, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _again(session: Session, facts: dict[str, Any], file: Path) -> Request:
+    """Return the request that a file was made by."""
+    from bottega.core.errors import InputError, NotFoundError
+    from bottega.core.request import Request
+    from bottega.core.validate import validate
+    from bottega.workshop import works
+
+    if "image" not in facts:
+        known = {name: facts.get(name) for name in ("toward", "controls")}
+        return validate(Request, {"prompt": facts.get("prompt") or "", **known}, where=str(file), error=InputError)
+    try:
+        work, _ = works.output(session.workshop.store, str(facts.get("id")))
+    except NotFoundError:
+        work = None
+    if work is None or "image" not in work.request:
+        raise InputError(f"{file} started from another picture, which this workshop does not have",
+                         fix="run it in the workshop (BOTTEGA_HOME) that made the file")
+    return validate(Request, work.request, where=str(file), error=InputError)
+
+
 def _columns(count: int) -> int:
     return max(1, math.isqrt(count))
-
-
-class _Easel:
-    """A model of pictures with the workshop's guard and store around it."""
-
-    def __init__(self, model: str | None) -> None:
-        import os
-
-        from bottega.core.home import workshop
-        from bottega.generation.pictures import PictureEngine
-        from bottega.workshop.workshop import Workshop
-
-        self._workshop = Workshop.open(workshop(), database=os.environ.get("BOTTEGA_DATABASE") or None, scan=False)
-        path = model_path(model)
-        self.served = self._workshop.models.add(path)
-        self.engine = PictureEngine.open(path)
-
-    def __enter__(self) -> _Easel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._workshop.store.close()
-
-    def draw(self, request: Any) -> Any:
-        """See `workshop.pictures.draw`."""
-        from bottega.workshop.pictures import draw
-
-        return draw(self._workshop.store, self._workshop.guard, self.engine, self.served, request, door="cli")

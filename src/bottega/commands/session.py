@@ -12,7 +12,7 @@ from bottega.commands.common import model_path
 from bottega.core.request import Request, Result
 
 if TYPE_CHECKING:
-    from bottega.generation.engine import Engine
+    from bottega.workshop.job import Done, Order
     from bottega.workshop.lane import Delta
 
 T = TypeVar("T")
@@ -26,6 +26,10 @@ class Session:
 
     Raises:
         BottegaError: there is no such model, or the workshop's store cannot be opened.
+
+    Attributes:
+        engine: the loaded model: `Engine` of texts or `PictureEngine`.
+        done: how the last `stream` ended, when it was followed to its end.
     """
 
     def __init__(self, model: str | None) -> None:
@@ -39,7 +43,8 @@ class Session:
             alias = registry.aliases(self.workshop.store).get(model) if model else None
             self.served = self.workshop.models.add(model_path(alias.model if alias else model),
                                                    alias=alias.name if alias else None)
-            self.engine: Engine = self._run(self.workshop.models.engine(self.served)).engine
+            self.engine: Any = self._run(self.workshop.models.maker(self.served)).engine
+            self.done: Done | None = None
         except BaseException:
             self.close()
             raise
@@ -69,24 +74,31 @@ class Session:
         result.outputs.sort(key=lambda output: -output.score)
         return result
 
-    def stream(self, request: Request) -> Iterator[Delta]:
+    def stream(self, request: Request, *, previews: bool = False) -> Iterator[Delta]:
         """Yield what a request makes as it is made; leaving early, or Ctrl-C, stops it and keeps what was made.
+
+        Args:
+            request: what is wanted.
+            previews: yield pictures as they grow, too.
 
         Raises:
             BottegaError: as in `Commission.open`, or it failed on the way.
         """
-        job = self._run(self.workshop.commission.open(self._order(request)))
+        self.done = None
+        job = self._run(self.workshop.commission.open(self._order(request, previews=previews)))
         deltas = aiter(job)
         try:
             while (delta := self._run(_next(deltas))) is not None:
                 yield delta
+            self.done = job.done
         finally:
             self._run(job.cancel())
 
-    def _order(self, request: Request) -> Any:
+    def _order(self, request: Request, *, previews: bool = False) -> Order:
         from bottega.workshop.job import Order
 
-        return Order(self.served.id, request, door="cli")
+        medium: Any = self.served.medium
+        return Order(self.served.id, request, door="cli", medium=medium, previews=previews)
 
 
 async def _next(deltas: Any) -> Delta | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Prompt = Annotated[str, typer.Argument(help="What to continue or to answer; '-' reads standard input.")]
 System = Annotated[str | None, typer.Option("--system", help="Instruction that goes before the conversation.")]
 Suffix = Annotated[str | None, typer.Option("--suffix", help="Text that must follow (models with objective.fim).")]
+_PICTURES: dict[str, Any] = {"rich_help_panel": "Pictures"}
 Raw = Annotated[bool, typer.Option("--raw", help="Continue the text even with a model tuned to answer.")]
 
 
@@ -27,8 +28,14 @@ def generate(
     suffix: Suffix = None,
     raw: Raw = False,
     save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file, of models of pictures.")] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file to write.", **_PICTURES)] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.", **_PICTURES)] = False,
+    image: Annotated[Path | None, typer.Option("--image", help="Start from this picture: vary it, or lead it to the "
+                                               "prompt as far as --strength says.", **_PICTURES)] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Draw anew only where this picture is transparent (or "
+                                              "white).", **_PICTURES)] = None,
+    toward: Annotated[str | None, typer.Option("--toward", help="Second prompt: --n pictures walk to it.",
+                                               **_PICTURES)] = None,
     as_json: Json = False,
     *,
     controls: Controls,
@@ -47,14 +54,24 @@ def generate(
       bottega generate "My kettle arrived broken." --n 3 --seed 7
 
       bottega generate 3 --model digits-vae --n 9 --grid -o three.png
+
+      bottega generate "a small red star above a blue moon" --model symbols-diffusion --n 4 --grid -o star.png
+
+      bottega generate "a green heart" --model symbols-diffusion --image star-0.png --mask hole.png -o heart.png
+
+      bottega generate "" --model symbols-diffusion --image star-0.png --strength 0.5 --n 4 -o variation.png
     """
     from bottega.commands import pictures
     from bottega.commands.session import Session
+    from bottega.core.errors import InputError
 
     start(as_json)
+    wish = pictures.Wish(output, grid, image, mask, toward)
     if pictures.is_picture_model(model):
-        pictures.generate(prompt, model, controls, output, grid, as_json)
+        pictures.generate(prompt, model, controls, wish, as_json)
         return
+    if wish.said:
+        raise InputError(f"{wish.said} is for models of pictures", fix="leave it out, or name one with --model")
     with Session(model) as session:
         request = _request(session.served.answers, prompt, system, suffix, raw, controls)
         wanted = controls.over(session.engine.controls)

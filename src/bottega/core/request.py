@@ -5,15 +5,31 @@ One type of controls serves all media; a family refuses by name the controls it 
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from bottega.core.errors import ControlError, suggest
 from bottega.core.validate import Strict, validate
 
 Role = Literal["system", "user", "assistant", "tool"]
+Sampler = Literal["euler", "heun", "dpm"]
+
+
+def _from_base64(value: Any) -> Any:
+    try:
+        return base64.b64decode(value, validate=True) if isinstance(value, str) else value
+    except (binascii.Error, ValueError):
+        raise ValueError("give the bytes of a picture file, in JSON as base64") from None
+
+
+# The bytes of a PNG, JPEG or WebP file; base64 in JSON.
+PictureFile = Annotated[bytes, BeforeValidator(_from_base64),
+                        PlainSerializer(lambda data: base64.b64encode(data).decode(), return_type=str,
+                                        when_used="json-unless-none")]
 
 
 class Format(Strict):
@@ -54,8 +70,13 @@ class Controls(Strict):
         n: outputs to return.
         best_of: outputs to make; the n with the highest mean log-probability are returned.
         format: JSON schema, regular expression or grammar the output must match.
-        guidance_scale, steps, negative_prompt, size, strength, seconds, voice, mood, conditions: for families of other
-            media; a text model refuses them.
+        guidance_scale: how closely a picture follows its prompt; 1 is the model's own distribution.
+        steps: of denoising.
+        sampler: how a denoising step is taken (`families/flow.py`).
+        negative_prompt: what a picture stays away from.
+        size: WIDTHxHEIGHT of a picture, in pixels.
+        strength: how much of a given picture is made anew; 0 returns it, 1 keeps nothing.
+        seconds, voice, mood, conditions: for families of other media; the rest refuse them.
     """
 
     temperature: float | None = Field(default=None, ge=0, le=10)
@@ -73,7 +94,8 @@ class Controls(Strict):
     best_of: int | None = Field(default=None, ge=1, le=128)
     format: Format | None = None
     guidance_scale: float | None = Field(default=None, ge=0)
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    sampler: Sampler | None = None
     negative_prompt: str | None = None
     size: str | None = Field(default=None, pattern=r"^\d+x\d+$")
     strength: float | None = Field(default=None, ge=0, le=1)
@@ -133,12 +155,16 @@ class Message(Strict):
 
 
 class Request(Strict):
-    """What is wanted: a prompt, a conversation, or the two sides of a gap to fill.
+    """What is wanted: a prompt, a conversation, the two sides of a gap to fill, or a picture to start from.
 
     Attributes:
-        prompt: text to continue.
+        prompt: text to continue, or what a picture shows.
         messages: conversation to answer (exclusive with `prompt`).
         suffix: text that must follow the output of `prompt` (fill in the middle).
+        image: picture file to vary (with an empty prompt) or to lead to the prompt.
+        mask: picture file of the image's size that says where to draw anew: its transparent pixels, or without
+            transparency its bright ones. Everything else is kept.
+        toward: a second prompt; the n pictures walk from `prompt` to it.
         controls: how to make it.
         alternatives: how many other candidates each step shows (0 to 20).
     """
@@ -146,6 +172,9 @@ class Request(Strict):
     prompt: str | None = None
     messages: list[Message] | None = None
     suffix: str | None = None
+    image: PictureFile | None = None
+    mask: PictureFile | None = None
+    toward: str | None = None
     controls: Controls = Controls()
     alternatives: int = Field(default=0, ge=0, le=20)
 
@@ -157,7 +186,18 @@ class Request(Strict):
             raise ValueError("suffix needs prompt")
         if self.messages is not None and not self.messages:
             raise ValueError("messages must not be empty")
+        if self.prompt is None and (self.image is not None or self.toward is not None):
+            raise ValueError("image and toward need prompt, which may be empty")
+        if self.mask is not None and self.image is None:
+            raise ValueError("mask needs image")
+        if self.toward is not None and (self.image is not None or (self.controls.n or 1) < 2):
+            raise ValueError("toward needs n of at least 2, and no image")
         return self
+
+    @property
+    def of_pictures(self) -> str | None:
+        """Name of the first field that only a model of pictures understands, if one is set."""
+        return next((name for name in ("image", "mask", "toward") if getattr(self, name) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +225,8 @@ class Step:
         probability: its probability after the controls, from which it was drawn.
         alternatives: other candidates, most probable first.
         changes: what each control did here, in words.
-        finish: why this output ended, on its last step: `stop`, `length` or `end`.
+        finish: why this output ended, on its last step: `stop`, `length`, `end`, or `filtered` by a check of the
+            model's own (then `data` is None).
         data: frame, row or latent of other media.
     """
 
@@ -199,7 +240,7 @@ class Step:
     probability: float | None = None
     alternatives: tuple[Alternative, ...] = ()
     changes: tuple[str, ...] = ()
-    finish: Literal["stop", "length", "end"] | None = None
+    finish: Literal["stop", "length", "end", "filtered"] | None = None
     data: Any = None
 
 

@@ -172,6 +172,37 @@ class PictureGenerator(base.Generator):
         """
         raise NotImplementedError
 
+    def redraw(self, images: Tensor, labels: Tensor, text: Tensor, rng: list[torch.Generator], *, controls: Controls,
+               mask: Tensor | None = None) -> Iterator[Tensor]:
+        """Make pictures that start from others; previews and result as in `draw`.
+
+        Args:
+            images: float [B, C, H, W] in [-1, 1].
+            labels, text, rng: as in `draw`.
+            controls: `strength` says how much is made anew.
+            mask: bool [B, 1, H, W], True where to draw anew; the other pixels are kept.
+
+        Raises:
+            InputError: this family cannot, or as in `draw`.
+        """
+        raise InputError(f"a {self.family} model cannot start from a picture", where="image",
+                         fix="leave the picture out, or take a diffusion model or a vae")
+
+    def blend(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], count: int, *,
+              controls: Controls) -> Iterator[Tensor]:
+        """Make `count` pictures on the way from one to another, both ends included; previews and result as in `draw`.
+
+        Args:
+            labels: int64 [2]; text: int64 [2, T]; rng: two generators, of the two ends.
+            count: at least 2.
+            controls: as in `draw`.
+
+        Raises:
+            InputError: this family cannot, or as in `draw`.
+        """
+        raise InputError(f"a {self.family} model cannot walk between two prompts", where="toward",
+                         fix="leave the second prompt out")
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -10,18 +10,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from bottega.core.errors import BottegaError, BusyError, InputError, Interrupted
 from bottega.core.request import Request, Result, Step
 from bottega.generation.decode import Decoder, Sequence
+from bottega.generation.delivery import Deliver, tell
 from bottega.generation.engine import Engine, Plan
 from bottega.generation.runner import PIECE, Reading
 
-# new steps of one request, and how it ended (None: it goes on); called from the batcher's thread
-Deliver: TypeAlias = Callable[[list[Step], Result | BottegaError | None], None]
 # Seconds between two deliveries to one request: a reader sees a flow, and many readers share what a server can tell.
 _PAUSE, _SHARE = 0.03, 0.0025
 _log = logging.getLogger(__name__)
@@ -204,7 +201,7 @@ class Batcher:
                 fresh += new
         if not over:
             if fresh:
-                _tell(ticket, fresh, None)
+                tell(ticket, fresh, None)
             return
         seconds = now - ticket.started
         self._pace += 0.1 * (seconds - self._pace)
@@ -215,7 +212,7 @@ class Batcher:
             self._running.remove(ticket)
         else:
             end, ticket.cancelled = failed, True  # the outputs still under way leave at the next step
-        _tell(ticket, fresh, end)
+        tell(ticket, fresh, end)
 
     def _fail(self, error: BottegaError) -> None:
         """End everything under way with an error; what waits stays."""
@@ -226,16 +223,4 @@ class Batcher:
 
     def _end(self, ticket: Ticket, error: BottegaError) -> None:
         ticket.reading = None
-        _tell(ticket, [], error)
-
-
-def _tell(ticket: Ticket, steps: list[Step], end: Result | BottegaError | None) -> None:
-    """Deliver; the end only once. A receiver at fault harms nobody else."""
-    if ticket.ended:
-        return
-    ticket.ended = end is not None
-    try:
-        ticket.deliver(steps, end)
-    except Exception:
-        _log.exception("a receiver failed")
-        ticket.cancelled = True
+        tell(ticket, [], error)

@@ -242,6 +242,9 @@ class Engine:
         Raises:
             ControlError, InputError: as in `generate`.
         """
+        if request.of_pictures:
+            raise InputError("a model of text takes no picture and no second prompt", where=request.of_pictures,
+                             fix=f"leave '{request.of_pictures}' out, or ask a model of pictures")
         request.controls.require(self._understands, self.family)
         controls = request.controls.over(self.controls)
         prompt = self._encode(request)

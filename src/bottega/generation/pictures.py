@@ -1,143 +1,215 @@
-"""From a request to signed pictures: `bottega generate "a red star" --model symbols-diffusion` ends here.
+"""A loaded model of pictures, whatever made it: `bottega generate "a red star" --model symbols-diffusion` asks one.
 
-A picture depends on the seed, its number and the request alone, not on what is made beside it.
+`NativePictures` (native_pictures.py) draws with our families, `backends/diffusers.py` with a diffusers pipeline. A
+picture depends on the seed, its number and the request alone, not on what is made beside it.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bottega.codecs.image import ImageCodec
+from bottega.codecs.pixels import Pixels
 from bottega.core.bundle import Bundle
-from bottega.core.errors import InputError, suggest
+from bottega.core.errors import ControlError, InputError
 from bottega.core.files import digest_json
 from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Output, Request, Result, Step
-from bottega.families import picture_family
-from bottega.families.pictures import PictureGenerator
 from bottega.generation.sampling import uniform
 
-_AT_ONCE = 16  # pictures made together
+_SIZE = re.compile(r"(\d+)x(\d+)")
 
 
-class PictureEngine:
+@dataclass(frozen=True)
+class PicturePlan:
+    """A settled request of pictures.
+
+    Attributes:
+        request: with the settled controls.
+        seed: that makes the same bytes again.
+        wanted: pictures to make.
+        prompt: tokens read: none are counted for pictures.
+    """
+
+    request: Request
+    seed: int
+    wanted: int
+    prompt: tuple[int, ...] = ()
+
+    @property
+    def controls(self) -> Controls:
+        """The settled controls."""
+        return self.request.controls
+
+
+class PictureEngine(ABC):
     """One model of pictures, ready to draw.
 
-    Args:
-        generator: the model.
-        codec: its codec.
+    Attributes:
+        family: for messages.
+        understands: names of the controls that the model obeys.
+        size: height and width in pixels of a picture that is asked for without `size`.
         controls: defaults that came with the model.
         model_digest: digest of the bundle.
         lineage: where the model came from; goes into every result.
     """
 
-    def __init__(self, generator: PictureGenerator, codec: ImageCodec, *, controls: Controls, model_digest: str,
-                 lineage: dict[str, Any]) -> None:
-        self.codec, self.model_digest, self.lineage = codec, model_digest, lineage
-        self.controls = controls.over(Controls(n=1))
-        self._generator = generator.eval()
+    family: str
+    understands: frozenset[str]
+    size: tuple[int, int]
+    at_once = 16  # pictures made together
 
-    @classmethod
-    def open(cls, model: Path | Bundle) -> PictureEngine:
-        """Verify a bundle and load it.
+    def __init__(self, *, controls: Controls, model_digest: str, lineage: dict[str, Any]) -> None:
+        self.model_digest, self.lineage = model_digest, lineage
+        self.controls = controls.over(Controls(n=1))
+
+    @abstractmethod
+    def frames(self, request: Request, controls: Controls, numbers: range) -> Iterator[list[Pixels | None]]:
+        """Yield previews of the pictures of these numbers, then the pictures, uint8 [C, H, W] each.
+
+        A picture that a check of the model's own holds back is None.
+
+        Args:
+            request: what is wanted; it passed `check`.
+            controls: settled.
+            numbers: of the request's pictures; with `toward` all of them.
+        """
+
+    @abstractmethod
+    def check(self, request: Request, controls: Controls) -> None:
+        """Refuse what cannot be drawn, before any work.
 
         Raises:
-            InputError: no such folder, not a bundle, or not a model of pictures.
-            CorruptError: a file does not match the manifest.
+            ControlError, InputError: naming the value and what to do.
         """
-        bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        if bundle.meta.get("codec") != "image":
-            raise InputError(f"{bundle.path} is a model of {bundle.meta.get('codec', 'text')}, not of pictures",
-                             fix="choose a model of pictures; see 'bottega models'")
-        generator = picture_family(str(bundle.meta["family"])).load(bundle.path)
-        if torch.cuda.is_available():
-            generator = generator.cuda()
-        lineage = {"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest}
-        return cls(generator, ImageCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage=lineage)
+
+    def settle(self, request: Request) -> Controls:
+        """Return the controls that a request is made with, its seed chosen.
+
+        Raises:
+            ControlError: the model does not understand a control.
+            InputError: the model cannot draw what is asked.
+        """
+        request.controls.require(self.understands, self.family)
+        if request.prompt is None or request.suffix is not None:
+            raise InputError("a model of pictures takes one line of text", fix="give a prompt, which may be empty")
+        controls = request.controls.over(self.controls)
+        if request.toward is not None and (controls.n or 1) < 2:
+            raise InputError("a walk to a second prompt needs at least two pictures", where="toward", fix="set n")
+        self.check(request, controls)
+        return controls if controls.seed is not None else \
+            controls.model_copy(update={"seed": secrets.randbits(53)})
+
+    def plan(self, request: Request) -> PicturePlan:
+        """Settle a request.
+
+        Raises:
+            ControlError, InputError: as in `settle`.
+        """
+        controls = self.settle(request)
+        assert controls.seed is not None
+        return PicturePlan(request.model_copy(update={"controls": controls}), controls.seed, controls.n or 1)
+
+    def steps(self, plan: PicturePlan) -> Iterator[list[Step]]:
+        """Yield what each call of the network made: a preview of some pictures, or (with `finish`) the pictures.
+
+        A step's data is uint8 [C, H, W].
+        """
+        together = plan.wanted if plan.request.toward is not None else self.at_once
+        for first in range(0, plan.wanted, together):
+            numbers = range(first, min(first + together, plan.wanted))
+            before, index = None, 0
+            for frame in self.frames(plan.request, plan.controls, numbers):
+                if before is not None:
+                    yield _steps(before, numbers, index, last=False)
+                    index += 1
+                before = frame
+            assert before is not None
+            yield _steps(before, numbers, index, last=True)
 
     def stream(self, request: Request) -> Iterator[Step]:
         """Yield previews and pictures, uint8 [C, H, W] in `Step.data`; `finish` is set on the last of each output.
 
         Raises:
-            ControlError: the family does not understand a control.
-            InputError: the model knows no such class, or reads fewer words.
+            ControlError, InputError: as in `settle`.
         """
-        return self._draw(request, self._settle(request))
+        for steps in self.steps(self.plan(request)):
+            yield from steps
 
     def generate(self, request: Request) -> Result:
         """Make a request's pictures; the last step of each output holds it.
 
         Raises:
-            ControlError, InputError: as in `stream`.
+            ControlError, InputError: as in `settle`.
         """
-        controls, start = self._settle(request), time.perf_counter()
-        outputs = [Output() for _ in range(controls.n or 1)]
-        for step in self._draw(request, controls):
+        plan, start = self.plan(request), time.perf_counter()
+        made = [step for steps in self.steps(plan) for step in steps]
+        return self.result(plan, made, time.perf_counter() - start)
+
+    def result(self, plan: PicturePlan, steps: list[Step], seconds: float) -> Result:
+        """Sign what was made."""
+        outputs = [Output() for _ in range(plan.wanted)]
+        for step in steps:
             outputs[step.output].steps.append(step)
             outputs[step.output].finish = step.finish or ""
-        wish = {"prompt": request.prompt, "controls": controls.model_dump(mode="json", exclude_none=True)}
-        lineage = {**self.lineage, "model": self.model_digest, "request": digest_json(wish), **wish,
-                   "code": code_digest(), "torch": str(torch.__version__)}
-        return Result(outputs=outputs, prompt_tokens=0, new_tokens=len(outputs), seed=controls.seed or 0,
-                      seconds=time.perf_counter() - start, model=self.model_digest, lineage=lineage)
+        return Result(outputs=outputs, prompt_tokens=0, new_tokens=len(outputs), seed=plan.seed, seconds=seconds,
+                      model=self.model_digest, lineage=self.sign(plan))
 
-    def _settle(self, request: Request) -> Controls:
-        """Return the controls that a request is made with, its seed chosen."""
-        request.controls.require(self._generator.understands, self._generator.family)
-        if request.prompt is None or request.suffix is not None:
-            raise InputError("a model of pictures takes one line of text", fix="give a prompt, which may be empty")
-        controls = request.controls.over(self.controls)
-        return controls if controls.seed is not None else \
-            controls.model_copy(update={"seed": secrets.randbits(53)})
+    def sign(self, plan: PicturePlan) -> dict[str, Any]:
+        """Return what makes a request's pictures again: model, digest of the request, settled controls, code."""
+        return {**self.lineage, "model": self.model_digest,
+                "request": digest_json(plan.request.model_dump(mode="json", exclude_none=True)),
+                "controls": plan.controls.model_dump(mode="json", exclude_none=True), "seed": plan.seed,
+                "code": code_digest(), "torch": str(torch.__version__)}
 
-    def _condition(self, prompt: str) -> tuple[int, list[int]]:
-        """Return class and words of a prompt: the name of a class, a caption, or nothing."""
-        codec, wanted = self.codec, prompt.strip()
-        if wanted in codec.classes:
-            return codec.classes.index(wanted), [0] * codec.text_length
-        if not wanted:
-            return -1, [0] * codec.text_length
-        if not codec.vocab:
-            known = f"it knows {', '.join(codec.classes[:20])}" if codec.classes else "it draws without words"
-            raise InputError(f"this model knows no '{wanted[:60]}'; {known}", fix=suggest(wanted, codec.classes))
-        unknown = codec.unknown_words(wanted)
-        if unknown:
-            raise InputError(f"this model never read the word '{unknown[0][:60]}'",
-                             fix=suggest(unknown[0], codec.words[2:]))
-        return -1, codec.encode_text(wanted)
 
-    def _draw(self, request: Request, controls: Controls) -> Iterator[Step]:
-        label, words = self._condition(request.prompt or "")
-        seed, count = controls.seed or 0, controls.n or 1
-        for first in range(0, count, _AT_ONCE):
-            numbers = range(first, min(first + _AT_ONCE, count))
-            rng = [torch.Generator().manual_seed(int(uniform(seed, number, 0) * 2**53)) for number in numbers]
-            labels = torch.full((len(numbers),), label, dtype=torch.int64)
-            text = torch.tensor([words] * len(numbers), dtype=torch.int64).reshape(len(numbers), -1)
-            before = None
-            index = 0
-            for frame in self._generator.draw(labels, text, rng, controls=controls, **self._away(controls)):
-                if before is not None:
-                    yield from self._steps(before, numbers, index, last=False)
-                    index += 1
-                before = frame
-            assert before is not None
-            yield from self._steps(before, numbers, index, last=True)
+def _steps(pictures: list[Pixels | None], numbers: range, index: int, *, last: bool) -> list[Step]:
+    return [Step(output=number, index=index, kind="frame", data=picture,
+                 finish=None if not last else "filtered" if picture is None else "end")
+            for picture, number in zip(pictures, numbers, strict=True)]
 
-    def _away(self, controls: Controls) -> dict[str, Any]:
-        """Return the words to stay away from, for a family that understands them."""
-        if not controls.negative_prompt:
-            return {}
-        return {"negative": torch.tensor(self._condition(controls.negative_prompt)[1], dtype=torch.int64)}
 
-    def _steps(self, frames: torch.Tensor, numbers: range, index: int, *, last: bool) -> Iterator[Step]:
-        pixels = self.codec.to_pixels(frames)
-        for place, number in enumerate(numbers):
-            yield Step(output=number, index=index, kind="frame", data=pixels[place], finish="end" if last else None)
+def generators(seed: int, numbers: range) -> list[torch.Generator]:
+    """Return a source of chance on the CPU for each of a request's pictures."""
+    return [torch.Generator().manual_seed(int(uniform(seed, number, 0) * 2**53)) for number in numbers]
+
+
+def sides(size: str) -> tuple[int, int]:
+    """Return height and width of the control `size`, which says WIDTHxHEIGHT.
+
+    Raises:
+        ControlError: a side is 0.
+    """
+    match = _SIZE.fullmatch(size)
+    if match is None or not (int(match[1]) and int(match[2])):
+        raise ControlError(f"size '{size}' is no size", fix="write WIDTHxHEIGHT in pixels, such as 32x32")
+    return int(match[2]), int(match[1])
+
+
+def open_pictures(model: Path | Bundle) -> PictureEngine:
+    """Verify a bundle and load it.
+
+    Raises:
+        InputError: no such folder, not a bundle, or not a model of pictures.
+        CorruptError: a file does not match the manifest.
+        MissingExtraError: it needs a library that is not installed.
+    """
+    bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+    if bundle.meta.get("codec") != "image":
+        raise InputError(f"{bundle.path} is a model of {bundle.meta.get('codec', 'text')}, not of pictures",
+                         fix="choose a model of pictures; see 'bottega models'")
+    if bundle.meta["family"] == "diffusers":
+        from bottega.generation.backends.diffusers import DiffusersPictures
+
+        return DiffusersPictures.open(bundle)
+    from bottega.generation.native_pictures import NativePictures
+
+    return NativePictures.open(bundle)

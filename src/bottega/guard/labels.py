@@ -45,12 +45,12 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One piece of what a model reads: a message, a prompt or a suffix.
+    """One piece of what a model reads: a message or a prompt.
 
     Attributes:
         text: its words.
         label: where they come from.
-        role: `system`, `user`, `assistant`, `tool`, `prompt` or `suffix`.
+        role: `system`, `user`, `assistant`, `tool`, `prompt`, `suffix`, `toward` or `negative_prompt`.
     """
 
     text: str

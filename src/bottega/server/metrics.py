@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from bottega.generation.batcher import Batcher
+    from bottega.generation.delivery import Maker
     from bottega.guard.verdict import Verdict
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -44,7 +44,7 @@ class Metrics:
         for verdict in verdicts:
             self._verdicts.labels(verdict.stage, verdict.category, verdict.action.name.lower()).inc()
 
-    def text(self, loaded: Mapping[str, Batcher], active: int) -> bytes:
+    def text(self, loaded: Mapping[str, Maker], active: int) -> bytes:
         """Return all figures in Prometheus' text format.
 
         Args:

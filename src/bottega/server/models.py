@@ -31,7 +31,7 @@ async def models(request: Request) -> Response:
 async def model(model: str, request: Request) -> Response:
     """Describe one model."""
     try:
-        return answer(_entry(await asyncio.to_thread(doors(request).workshop.models.resolve, model)))
+        return answer(_entry(await asyncio.to_thread(doors(request).workshop.models.resolve, model, None)))
     except NotFoundError as error:
         raise ApiError(404, f"{error.problem}; {error.fix}", param="model", code="model_not_found") from None
 
@@ -39,4 +39,4 @@ async def model(model: str, request: Request) -> Response:
 def _entry(served: Served) -> dict[str, Any]:
     return {"id": served.id, "object": "model", "created": served.created, "owned_by": "bottega",
             "digest": served.digest, "alias": served.alias, "answers": served.answers, "context": served.context,
-            "objective": served.objective}
+            "objective": served.objective, "medium": served.medium}

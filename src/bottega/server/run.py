@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         await asyncio.sleep(_FIRST_PAGE)
         for served in self._load:
             try:
-                await self._doors.workshop.models.engine(served)
+                await self._doors.workshop.models.maker(served)
             except BottegaError as error:
                 _log.error("%s cannot be loaded: %s", served.id, error)
 

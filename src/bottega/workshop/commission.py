@@ -21,9 +21,10 @@ from bottega.workshop.models import Models, Served
 from bottega.workshop.store import Store
 
 if TYPE_CHECKING:
-    from bottega.generation.batcher import Batcher
+    from bottega.generation.delivery import Maker
 
 # A tool's words are nobody's whom we know; an assistant's turn was made from what came before it.
+_TEXTS = ("prompt", "suffix", "toward")
 _TRUST = {"system": Trust.SYSTEM, "user": Trust.USER, "assistant": Trust.UNTRUSTED, "tool": Trust.UNTRUSTED}
 
 
@@ -53,10 +54,10 @@ class Commission:
         """
         if self.closing:
             raise BusyError("the workshop is closing", retry_after=5.0)
-        served = await asyncio.to_thread(self.models.resolve, order.model)
-        batcher = await self.models.engine(served)
+        served = await asyncio.to_thread(self.models.resolve, order.model, order.medium)
+        maker = await self.models.maker(served)
         job = Job(new_id(), order, served, self.guard, self.store)
-        begun = asyncio.ensure_future(asyncio.to_thread(self._begin, job, batcher))
+        begun = asyncio.ensure_future(asyncio.to_thread(self._begin, job, maker))
         try:
             await asyncio.shield(begun)
         except asyncio.CancelledError:  # who asked has left, but a thread cannot be stopped
@@ -66,7 +67,7 @@ class Commission:
         asyncio.ensure_future(job.ended()).add_done_callback(lambda _: self.active.discard(job))
         return job
 
-    def _begin(self, job: Job, batcher: Batcher) -> None:
+    def _begin(self, job: Job, maker: Maker) -> None:
         """Guard and queue; a refused request is recorded too."""
         inspection = self.guard.check_input(label(job.order.request))
         request = with_texts(job.order.request, inspection.context)
@@ -76,7 +77,7 @@ class Commission:
             raise RefusedError(f"the guard refused the request: {worst.reason}", verdicts=inspection.verdicts,
                                fix="change what it names and send it again")
         job.verdicts = list(inspection.verdicts)
-        job.begin(batcher, request)
+        job.begin(maker, request)
 
     async def make(self, order: Order) -> Done:
         """Carry out an order to its end.
@@ -135,7 +136,8 @@ def label(request: Request) -> Context:
     if request.messages is not None:
         return tuple(Span(message.content, Label(_TRUST[message.role], origins=frozenset({message.role})), message.role)
                      for message in request.messages)
-    parts = (("prompt", request.prompt), ("suffix", request.suffix))
+    parts = [(name, getattr(request, name)) for name in _TEXTS]
+    parts.append(("negative_prompt", request.controls.negative_prompt))
     return tuple(Span(text, Label(Trust.USER, origins=frozenset({"user"})), role)
                  for role, text in parts if text is not None)
 
@@ -146,4 +148,7 @@ def with_texts(request: Request, context: Context) -> Request:
     if request.messages is not None:
         turns = [Message(role=old.role, content=text) for old, text in zip(request.messages, texts, strict=True)]
         return request.model_copy(update={"messages": turns})
-    return request.model_copy(update=dict(zip(("prompt", "suffix"), texts, strict=False)))
+    changed = {span.role: span.text for span in context}
+    away = changed.pop("negative_prompt", None)
+    controls = request.controls if away is None else request.controls.model_copy(update={"negative_prompt": away})
+    return request.model_copy(update={**changed, "controls": controls})

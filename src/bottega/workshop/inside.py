@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bottega.codecs.image import ImageCodec
 from bottega.core.errors import BottegaError, InputError
 from bottega.core.lineage import Lineage, ancestry
 from bottega.core.request import Request, Result, Step
@@ -31,7 +34,8 @@ class Inside:
 
     Attributes:
         steps: one a token, as `core.request.Step`, ready for JSON; empty when none can be shown.
-        replayed: the alternatives were found by making the output again, token for token the same.
+        frames: of a picture: PNG files of what it was going to be at each step, the last one the picture itself.
+        replayed: steps or frames were found by making the output again, token for token or pixel for pixel the same.
         missing: why steps or alternatives are not there; empty when they are.
         ancestry: the model's lineage back to the data, nearest first; empty when the model is gone.
     """
@@ -39,6 +43,7 @@ class Inside:
     work: Work
     output: WorkOutput
     steps: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
     replayed: bool = False
     missing: str = ""
     ancestry: list[Lineage] = field(default_factory=list)
@@ -59,7 +64,7 @@ async def inside(workshop: Workshop, output_id: str, alternatives: int = 8) -> I
     missing = ""
     if output.text is None:
         missing = "the content of this output was forgotten, as the workshop's retention setting says"
-    elif not output.tokens:
+    elif output.media_type == "text/plain" and not output.tokens:
         missing = "the output has no tokens that can be shown"
     elif work.status != "done":
         missing = f"the output was {work.status} on the way, so its making cannot be repeated"
@@ -74,15 +79,26 @@ async def inside(workshop: Workshop, output_id: str, alternatives: int = 8) -> I
         fresh = (await replay(workshop, served, work, alternatives)).get(output.index, [])
     except BottegaError as error:
         return Inside(work, output, steps, missing=f"it could not be made again: {error.problem}", ancestry=chain)
-    if [step.token for step in fresh] != output.tokens:
+    picture = output.media_type != "text/plain"
+    if not (await asyncio.to_thread(_same_picture, workshop, output_id, fresh) if picture else
+            [step.token for step in fresh] == output.tokens):
         return Inside(work, output, steps, ancestry=chain, missing="made again it came out differently, "
                       "so only what was recorded is shown (code, torch or processor may have changed since)")
+    if picture:
+        frames = await asyncio.to_thread(lambda: [ImageCodec.png(step.data) for step in fresh])
+        return Inside(work, output, frames=frames, replayed=True, ancestry=chain)
     return Inside(work, output, [plain_step(step) for step in fresh], replayed=True, ancestry=chain)
 
 
 def _maker(workshop: Workshop, work: Work) -> Served | None:
     """Return the very model that made a work, if the workshop still has it."""
     return next((served for served in workshop.models.served() if served.digest == work.model_digest), None)
+
+
+def _same_picture(workshop: Workshop, output_id: str, fresh: list[Step]) -> bool:
+    """Return whether the last step has the pixels of the recorded file."""
+    _, file = works.file(workshop.store, output_id)
+    return bool(fresh) and np.array_equal(ImageCodec.pixels_of(file), fresh[-1].data)
 
 
 def _ancestry(path: Path, home: Path) -> list[Lineage]:
@@ -100,7 +116,7 @@ async def replay(workshop: Workshop, served: Served, work: Work, alternatives: i
     """
     request = validate(Request, work.request, where=f"work {work.id}", error=InputError)
     request = request.model_copy(update={"alternatives": alternatives})
-    batcher = await workshop.models.engine(served)
+    maker = await workshop.models.maker(served)
     loop = asyncio.get_running_loop()
     made: asyncio.Future[None] = loop.create_future()
     steps: dict[int, list[Step]] = {}
@@ -118,10 +134,10 @@ async def replay(workshop: Workshop, served: Served, work: Work, alternatives: i
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, end)
 
-    ticket = await asyncio.to_thread(batcher.prepare, request, deliver)
-    batcher.submit(ticket)
+    ticket = await asyncio.to_thread(maker.prepare, request, deliver)
+    maker.submit(ticket)
     try:
         await made
     finally:
-        batcher.cancel(ticket)
+        maker.cancel(ticket)
     return steps

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from bottega.core.errors import BottegaError, Interrupted
 from bottega.core.request import Request, Result, Step
@@ -22,21 +23,29 @@ from bottega.guard.verdict import Action, Verdict, join
 from bottega.workshop import works
 from bottega.workshop.lane import Delta, Lane
 from bottega.workshop.models import Served
+from bottega.workshop.picture_lane import PictureLane, facts
 from bottega.workshop.store import Store
 from bottega.workshop.works import Status, Work, WorkOutput
 
 if TYPE_CHECKING:
-    from bottega.generation.batcher import Batcher, Ticket
+    from bottega.generation.delivery import Maker
 
 
 @dataclass(frozen=True)
 class Order:
-    """What someone wants: a request to a model (an alias, a name, or None for the default), and who asks where."""
+    """What someone wants: a request to a model (an alias, a name, or None for the default), and who asks where.
+
+    Attributes:
+        medium: what is to be made, `text` or `image`; a model that makes something else is refused.
+        previews: deliver pictures as they grow, too.
+    """
 
     model: str | None
     request: Request
     door: str
     principal: str = "local"
+    medium: Literal["text", "image"] = "text"
+    previews: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,11 @@ class Job:
         self._wake: asyncio.Future[None] | None = None
         self._error: BottegaError | None = None
         self._over = False
-        self.lanes: list[Lane] = []
+        self.lanes: list[Lane] | list[PictureLane] = []
         self.verdicts: list[Verdict] = []
         self._request: Request = order.request
-        self._batcher: Batcher | None = None
-        self._ticket: Ticket | None = None
+        self._maker: Maker | None = None
+        self._ticket: Any = None
         self._ended = asyncio.Event()
         self._finishing: asyncio.Task[None] | None = None
         self._done: Done | None = None
@@ -97,21 +106,29 @@ class Job:
             raise RuntimeError("the job is not over")
         return self._done
 
-    def begin(self, batcher: Batcher, request: Request) -> None:
+    def begin(self, maker: Maker, request: Request) -> None:
         """Queue the guarded request; called from a worker thread.
 
         Raises:
-            ControlError, InputError, BusyError: as in `Batcher.prepare` and `Batcher.submit`.
+            ControlError, InputError, BusyError: as in `Maker.prepare` and `Maker.submit`.
         """
-        self._request, self._batcher = request, batcher
-        self._ticket = batcher.prepare(request, self._deliver)
+        self._request, self._maker = request, maker
+        self._ticket = maker.prepare(request, self._deliver)
         plan = self._ticket.plan
         self.seed, self.prompt_tokens = plan.seed, len(plan.prompt)
-        self.lanes = [Lane(number, self._guard.stream(number)) for number in range(plan.wanted)]
-        batcher.submit(self._ticket)
+        if self.served.medium == "image":
+            signed = maker.engine.sign(plan)
+            self.lanes = [PictureLane(number, facts(self.id, number, plan.request, self.served, signed),
+                                      previews=self.order.previews) for number in range(plan.wanted)]
+        else:
+            self.lanes = [Lane(number, self._guard.stream(number)) for number in range(plan.wanted)]
+        maker.submit(self._ticket)
 
     def _deliver(self, steps: list[Step], end: Result | BottegaError | None) -> None:
-        """Take news from the batcher's thread to the event loop."""
+        """Take news from the model's thread to the event loop."""
+        if self.served.medium == "image":
+            steps = [shown for step in steps if isinstance(lane := self.lanes[step.output], PictureLane)
+                     and (shown := lane.encode(step)) is not None]
         try:
             self._loop.call_soon_threadsafe(self._receive, steps, end)
         except RuntimeError:  # the loop is closed: nobody is there to be told
@@ -142,7 +159,7 @@ class Job:
             form = self._request.controls.format
             texts = [lane.text for lane in self.lanes]
             whole = self._guard.check_outputs(texts, expects_json=form is not None and form.json_schema is not None) \
-                if status == "done" else []
+                if status == "done" and self.served.medium == "text" else []
             self.verdicts += [verdict for lane in self.lanes for verdict in lane.verdicts] + whole
             if join(whole) >= Action.ASK:  # most of the text has gone, but nobody shall take it for a good answer
                 deltas = [replace(delta, text="", steps=(), finish=delta.finish and "filtered") for delta in deltas]
@@ -171,7 +188,9 @@ class Job:
         request = self._request.model_dump(mode="json", exclude_none=True)
         controls = self._ticket.plan.controls if self._ticket else self._request.controls
         request["controls"] = controls.model_dump(mode="json", exclude_none=True)
-        lineage = self._batcher.engine.sign(self._ticket.plan) if self._batcher and self._ticket else {}
+        lineage = self._maker.engine.sign(self._ticket.plan) if self._maker and self._ticket else {}
+        if any(lane.file for lane in self.lanes):
+            lineage["files"] = [hashlib.sha256(lane.file).hexdigest() if lane.file else None for lane in self.lanes]
         return Work(
             id=self.id, created=self._came, door=self.order.door,
             principal=self.order.principal, alias=self.served.id, model=self.served.name,
@@ -181,7 +200,8 @@ class Job:
             verdicts=[verdict.plain() for verdict in self.verdicts],
             outputs=[WorkOutput(id=f"{self.id}.{lane.output}", index=lane.output, text=lane.text,
                                 finish=lane.finish or "cancelled", score=lane.score, tokens=lane.tokens,
-                                steps=lane.plain_steps()) for lane in self.lanes])
+                                steps=lane.plain_steps(), media_type=lane.media_type, file=lane.file)
+                     for lane in self.lanes])
 
     def refused(self, request: Request, verdicts: list[Verdict]) -> Work:
         """Return the work of a request that the guard refused."""
@@ -194,8 +214,8 @@ class Job:
 
     def leave(self) -> None:
         """Free the places without waiting; what was made is recorded."""
-        if self._batcher is not None and self._ticket is not None and not self._over:
-            self._batcher.cancel(self._ticket)
+        if self._maker is not None and self._ticket is not None and not self._over:
+            self._maker.cancel(self._ticket)
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """Yield deltas until the job is over.

@@ -20,12 +20,19 @@ _LONGEST_STEP = 4096  # characters; far more than any token has
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New text of one output and the steps that made it; `finish` on an output's last."""
+    """What is new of one output; `finish` on its last.
+
+    Attributes:
+        text: new text, and `steps` the tokens that made it.
+        png: PNG file of a picture, or (without `finish`) a preview of it at step `index`.
+    """
 
     output: int
     text: str
     steps: tuple[Step, ...]
     finish: str | None = None
+    png: bytes | None = None
+    index: int = 0
 
 
 class Lane:
@@ -40,6 +47,9 @@ class Lane:
         made: tokens that the model made, shown or not.
         tokens: ids of the tokens that were shown.
     """
+
+    media_type = "text/plain"
+    file: bytes | None = None
 
     def __init__(self, output: int, guard: StreamGuard) -> None:
         self.output, self._guard = output, guard

@@ -19,10 +19,14 @@ from bottega.workshop.store import Store
 
 if TYPE_CHECKING:
     from bottega.generation.batcher import Batcher
+    from bottega.generation.delivery import Maker
 
 DEFAULT_ALIAS = "assistant"
 ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
 _LOOK_AGAIN = 1.0  # seconds
+_MAKES = {"text": "texts", "image": "pictures"}
+_ASK = {"text": "ask it at /v1/chat/completions, or name a model of pictures",
+        "image": "ask it at /v1/images/generations, or name a model of texts"}
 _LOADED = 4  # models kept in memory; the one that was idle longest makes room
 
 
@@ -59,7 +63,7 @@ class Models:
         home: the workshop's folder.
         store: its store.
         only: names to serve; None serves all.
-        slots, queue: of each model's batcher.
+        slots, queue: of each model's batcher or easel.
     """
 
     def __init__(self, home: Path, store: Store, *, only: list[str] | None = None, slots: int = 64,
@@ -67,8 +71,8 @@ class Models:
         self._home, self._store, self._only, self._slots, self._queue = home, store, only, slots, queue
         self._known: dict[Path, tuple[float, Served | None]] = {}  # when a folder was written, and what it holds
         self._served: dict[str, Served] = {}
-        self._batchers: dict[str, Batcher] = {}  # by digest, the one used last at the end
-        self._loading: dict[str, asyncio.Task[Batcher]] = {}
+        self._loaded: dict[str, Maker] = {}  # by digest, the one used last at the end
+        self._loading: dict[str, asyncio.Task[Maker]] = {}
         self._lock = threading.Lock()
         self._looked: float | None = None  # when `refresh` ran last
 
@@ -130,8 +134,7 @@ class Models:
             return known[1]
         served = None
         try:
-            found = self._read(path)
-            served = found if found.medium == "text" else None  # pictures have no door to HTTP yet
+            served = self._read(path)
         except BottegaError as error:
             say(f"warning: {path.name} is not served: {error.problem}")
         self._known[path] = (stamp, served)
@@ -166,64 +169,89 @@ class Models:
     def _sorted(self) -> list[Served]:
         return sorted(self._served.values(), key=lambda s: (not s.alias, not s.answers, -s.created, s.id))
 
-    def resolve(self, model: str | None) -> Served:
-        """Return what a name stands for now; without a name, the first of `served`.
+    def resolve(self, model: str | None, medium: str | None = "text") -> Served:
+        """Return what a name stands for now; without a name, the first of `served` of this medium (None: any).
 
         Other processes make models and move aliases, so the folder and the store are looked at again each second.
 
         Raises:
             NotFoundError: nothing of this name is served; the message names the nearest.
+            InputError: the named model makes something else.
         """
         if self._looked is not None and (model not in self._served or time.monotonic() - self._looked > _LOOK_AGAIN):
             self.refresh()
         if not model:
-            if not self._served:
-                raise NotFoundError("the workshop holds no model", where=str(self._home),
+            fitting = [served for served in self._sorted() if medium in (None, served.medium)]
+            if not fitting:
+                kind = "no model of pictures" if medium == "image" else "no model"
+                raise NotFoundError(f"the workshop holds {kind}", where=str(self._home),
                                     fix="run 'bottega demo', or train one with 'bottega train'")
-            return self._sorted()[0]
+            return fitting[0]
         if model not in self._served:
             raise NotFoundError(f"unknown model '{model[:100]}'", fix=suggest(model[:100], self._served))
-        return self._served[model]
+        found = self._served[model]
+        if medium is not None and found.medium != medium:
+            raise InputError(f"'{model}' makes {_MAKES[found.medium]}, not {_MAKES[medium]}", where="model",
+                             fix=_ASK[found.medium])
+        return found
 
     async def engine(self, served: Served) -> Batcher:
-        """Return a model's batcher; loads it at first use.
+        """Return the batcher of a model of texts; loads it at first use.
 
         Raises:
-            CorruptError, InputError: the bundle cannot be loaded.
+            CorruptError, InputError: the bundle cannot be loaded, or makes no texts.
+        """
+        from bottega.generation.batcher import Batcher
+
+        loaded = await self.maker(served)
+        if not isinstance(loaded, Batcher):
+            raise InputError(f"'{served.id}' makes pictures, not texts", where="model", fix=_ASK["image"])
+        return loaded
+
+    async def maker(self, served: Served) -> Maker:
+        """Return what makes a model's outputs; loads it at first use.
+
+        Raises:
+            CorruptError, InputError, MissingExtraError: the bundle cannot be loaded.
         """
         digest = served.digest
-        if digest in self._batchers:
-            self._batchers[digest] = self._batchers.pop(digest)
-            return self._batchers[digest]
+        if digest in self._loaded:
+            self._loaded[digest] = self._loaded.pop(digest)
+            return self._loaded[digest]
         if digest not in self._loading:
             self._loading[digest] = asyncio.create_task(self._load(served))
         return await asyncio.shield(self._loading[digest])  # who leaves meanwhile does not stop it for the others
 
-    async def _load(self, served: Served) -> Batcher:
+    async def _load(self, served: Served) -> Maker:
         try:
-            batcher = await asyncio.to_thread(self._open, served)
-            idle = [digest for digest, other in self._batchers.items() if not other.running and not other.waiting]
-            for digest in idle[:max(0, len(self._batchers) + 1 - _LOADED)]:
-                await asyncio.to_thread(self._batchers.pop(digest).close)
-            self._batchers[served.digest] = batcher
-            return batcher
+            maker = await asyncio.to_thread(self._open, served)
+            idle = [digest for digest, other in self._loaded.items() if not other.running and not other.waiting]
+            for digest in idle[:max(0, len(self._loaded) + 1 - _LOADED)]:
+                await asyncio.to_thread(self._loaded.pop(digest).close)
+            self._loaded[served.digest] = maker
+            return maker
         finally:
             del self._loading[served.digest]
 
-    def _open(self, served: Served) -> Batcher:
+    def _open(self, served: Served) -> Maker:
         from bottega.generation.batcher import Batcher
+        from bottega.generation.easel import Easel
         from bottega.generation.engine import Engine
+        from bottega.generation.pictures import open_pictures
 
-        engine = Engine.open(served.path)
+        pictures = served.medium == "image"
+        engine = open_pictures(served.path) if pictures else Engine.open(served.path)
         if engine.model_digest != served.digest:
             raise InputError(f"the model '{served.name}' was made again a moment ago", fix="ask again")
-        return Batcher(engine, slots=self._slots, queue=self._queue)
+        if isinstance(engine, Engine):
+            return Batcher(engine, slots=self._slots, queue=self._queue)
+        return Easel(engine, slots=self._slots, queue=self._queue)
 
-    def loaded(self) -> dict[str, Batcher]:
-        """Return the loaded models' batchers by bundle digest."""
-        return dict(self._batchers)
+    def loaded(self) -> dict[str, Maker]:
+        """Return what makes the loaded models' outputs, by bundle digest."""
+        return dict(self._loaded)
 
     async def close(self, *, drain: bool) -> None:
         """Put all models away."""
-        for batcher in [self._batchers.pop(digest) for digest in list(self._batchers)]:
-            await asyncio.to_thread(batcher.close, drain=drain)
+        for maker in [self._loaded.pop(digest) for digest in list(self._loaded)]:
+            await asyncio.to_thread(maker.close, drain=drain)

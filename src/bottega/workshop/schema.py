@@ -136,7 +136,7 @@ class WorkRow(Base):
 
 
 class OutputRow(Base):
-    """One of the n outputs of a work; `steps` is zlib-compressed JSON."""
+    """One of the n outputs of a work; `steps` is zlib-compressed JSON, `file` what was delivered instead of a text."""
 
     __tablename__ = "outputs"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -147,6 +147,8 @@ class OutputRow(Base):
     score: Mapped[float]
     tokens: Mapped[list[Any]]
     steps: Mapped[bytes | None] = mapped_column(deferred=True)
+    media_type: Mapped[str] = mapped_column(server_default="text/plain")
+    file: Mapped[bytes | None] = mapped_column(deferred=True)
     parent: Mapped[WorkRow] = relationship(back_populates="outputs")
 
 

@@ -24,7 +24,7 @@ from bottega.core.errors import BottegaError, BusyError, InputError
 from bottega.core.files import clear_disk_errors
 from bottega.workshop import database
 
-HEAD = "0001"  # the newest migration
+HEAD = "0002"  # the newest migration
 VERSION_TABLE = "bottega_version"
 _SILENT = "60s"  # a writer that says nothing for so long has lost its machine or its network: PostgreSQL drops it
 _LOCK = 0x626F7474656761  # "bottega", the advisory lock of PostgreSQL

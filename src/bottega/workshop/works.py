@@ -21,13 +21,18 @@ from bottega.workshop.store import Store
 
 Status = Literal["done", "cancelled", "failed", "refused"]
 _AT_ONCE = 200  # works that are forgotten in one transaction
-_CONTENT = ("prompt", "messages", "suffix")  # keys of a request
+_CONTENT = ("prompt", "messages", "suffix", "toward", "image", "mask")  # keys of a request
 _CONTENT_CONTROLS = ("stop", "format", "logit_bias", "negative_prompt", "conditions")  # controls that hold words
 
 
 @dataclass(frozen=True)
 class WorkOutput:
-    """One output. `steps` is None when none were recorded, are forgotten or were not asked for."""
+    """One output. `steps` is None when none were recorded, are forgotten or were not asked for.
+
+    Attributes:
+        media_type: `text/plain`, or that of the file: then `text` is empty, and None once the file is forgotten.
+        file: what was delivered, to be recorded; `file` below reads it back.
+    """
 
     id: str
     index: int
@@ -36,6 +41,8 @@ class WorkOutput:
     score: float
     tokens: list[int]
     steps: list[dict[str, Any]] | None = None
+    media_type: str = "text/plain"
+    file: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ def record(store: Store, work: Work) -> None:
             first_token_seconds=work.first_token_seconds, lineage=work.lineage, verdicts=work.verdicts,
             outputs=[OutputRow(id=output.id, place=output.index, finish=output.finish, score=output.score,
                                text=output.text if kept else None, tokens=output.tokens if kept else [],
-                               steps=steps[output.id] if kept else None) for output in work.outputs]))
+                               steps=steps[output.id] if kept else None, media_type=output.media_type,
+                               file=output.file if kept else None) for output in work.outputs]))
         audit.append(session, actor=work.principal, action="request", subject=work.id, detail={
             "door": work.door, "alias": work.alias, "model": work.model, "model_digest": work.model_digest,
             "status": work.status, "outputs": len(work.outputs), "prompt_tokens": work.prompt_tokens,
@@ -120,6 +128,21 @@ def output(store: Store, output_id: str) -> tuple[Work, WorkOutput]:
         row = find_output(session, output_id)
         found = _work(row.parent, steps=True)
     return found, next(entry for entry in found.outputs if entry.id == output_id)
+
+
+def file(store: Store, output_id: str) -> tuple[str, bytes]:
+    """Return the media type and the bytes of an output that is a file.
+
+    Raises:
+        NotFoundError: there is no such output, it is a text, or its file is forgotten.
+    """
+    with store.read() as session:
+        row = find_output(session, output_id)
+        media_type, data = row.media_type, row.file
+    if data is None:
+        raise NotFoundError(f"output '{output_id[:100]}' has no file", fix="it is a text" if media_type == "text/plain"
+                            else "it was forgotten, as the workshop's retention setting says; make it again")
+    return media_type, data
 
 
 def find_output(session: Session, output_id: str) -> OutputRow:
@@ -171,7 +194,7 @@ def forget(store: Store, now: datetime) -> int:
 
 
 def made_from(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what the outputs of a request answer: prompt, messages and suffix; empty once forgotten."""
+    """Return what the outputs of a request answer: prompt, messages, suffix, pictures; empty once forgotten."""
     return {key: request[key] for key in _CONTENT if request.get(key) is not None}
 
 
@@ -187,7 +210,8 @@ def _forget_some(store: Store, now: datetime) -> int:
         for row in old:
             row.request, row.error, row.kept = _without_content(row.request), "", False
         session.execute(update(OutputRow).where(OutputRow.work.in_([row.id for row in old]))
-                        .values(text=None, tokens=[], steps=None), execution_options={"synchronize_session": False})
+                        .values(text=None, tokens=[], steps=None, file=None),
+                        execution_options={"synchronize_session": False})
         said = or_(FeedbackRow.text.is_not(None), FeedbackRow.reasons != literal([], Json))
         session.execute(update(FeedbackRow).where(FeedbackRow.created <= limit, said).values(text=None, reasons=[]),
                         execution_options={"synchronize_session": False})
@@ -215,5 +239,6 @@ def _work(row: WorkRow, *, steps: bool) -> Work:
         error=row.error, prompt_tokens=row.prompt_tokens, new_tokens=row.new_tokens, seed=row.seed,
         seconds=row.seconds, first_token_seconds=row.first_token_seconds, lineage=row.lineage, verdicts=row.verdicts,
         outputs=[WorkOutput(output.id, output.place, output.text, output.finish, output.score, output.tokens,
-                            json.loads(zlib.decompress(output.steps)) if steps and output.steps is not None else None)
+                            json.loads(zlib.decompress(output.steps)) if steps and output.steps is not None else None,
+                            output.media_type)
                  for output in row.outputs])
