@@ -295,3 +295,17 @@ def test_the_migrations_are_where_the_package_is() -> None:
     folder = Path(store_module.__file__).parent / "migrations"
     assert (folder / "env.py").is_file()
     assert os.listdir(folder / "versions")
+
+
+def test_a_store_of_an_older_version_keeps_what_it_holds(open_store: Callable[[], Store]) -> None:
+    old = open_store()
+    works.record(old, make_work())
+    for column in ("media_type", "file"):
+        sql(old, f"ALTER TABLE outputs DROP COLUMN {column}")
+    sql(old, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+    old.close()
+    new = open_store()
+    assert sql(new, f"SELECT version_num FROM {VERSION_TABLE}")[0][0] == HEAD
+    outputs = works.work(new, "bt-one").outputs
+    assert [(output.text, output.media_type) for output in outputs] == [("Answer 0.", "text/plain"),
+                                                                       ("Answer 1.", "text/plain")]
