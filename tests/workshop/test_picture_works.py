@@ -30,7 +30,6 @@ from bottega.workshop.workshop import Workshop
 from tests.workshop.conftest import make_work
 
 
-
 def _model(home: Path) -> None:
     """Save an untrained model of 8x8 pictures; what it draws is noise, but always the same."""
     torch.manual_seed(0)

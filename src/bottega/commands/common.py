@@ -57,8 +57,24 @@ def open_store(database: str | None) -> Iterator[Store]:
         store.close()
 
 
-def model_path(name: str | None) -> Path:
+def medium_of(path: Path) -> str:
+    """Return what a model makes, `text` or `image`; `text` where its folder cannot be read."""
+    from bottega.core.bundle import META
+    from bottega.core.errors import BottegaError
+    from bottega.core.files import read_json
+
+    try:
+        return "image" if read_json(path / META).get("codec") == "image" else "text"
+    except (BottegaError, AttributeError):
+        return "text"
+
+
+def model_path(name: str | None, medium: str | None = None) -> Path:
     """Return the folder of the named model, or of the newest one in the workshop.
+
+    Args:
+        name: of a model; None: the newest.
+        medium: without a name, only models that make this (`text` or `image`).
 
     Raises:
         InputError: there is no such model, or none at all.
@@ -70,15 +86,16 @@ def model_path(name: str | None) -> Path:
     models = workshop() / "models"
     if name is not None:
         return find_bundle(name, models)
-    found = bundles(models)
+    found = [path for path in bundles(models) if medium in (None, medium_of(path))]
     if not found:
-        raise InputError("there is no model in this workshop yet", where=str(models.resolve()),
+        kind = " of pictures" if medium == "image" else ""
+        raise InputError(f"there is no model{kind} in this workshop yet", where=str(models.resolve()),
                          fix="run 'bottega demo' or 'bottega train RECIPE', or name one with --model")
     return found[0]
 
 
 def open_engine(name: str | None) -> Engine:
-    """Load and verify the named (or newest) model, ready to generate."""
+    """Load and verify the named (or newest) model of texts, ready to generate."""
     from bottega.generation.engine import Engine
 
-    return Engine.open(model_path(name))
+    return Engine.open(model_path(name, "text"))

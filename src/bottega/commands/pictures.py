@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bottega.commands.common import emit, model_path
+from bottega.commands.common import emit, medium_of, model_path
 
 if TYPE_CHECKING:
     from bottega.commands.session import Session
@@ -36,16 +36,21 @@ class Wish:
         return next((name for name, value in names.items() if value is not None), None)
 
 
-def is_picture_model(model: str | None) -> bool:
-    """Return whether the named (or newest) model makes pictures; names that are no model are left to others."""
-    from bottega.core.bundle import META
-    from bottega.core.errors import BottegaError
-    from bottega.core.files import read_json
+def wanted(model: str | None, wish: Wish) -> bool:
+    """Return whether pictures are asked for: of a model that makes them, or by an option that only they have.
 
-    try:
-        return bool(read_json(model_path(model) / META).get("codec") == "image")
-    except (BottegaError, AttributeError):
-        return False
+    Without a model and without such an option, texts are meant as long as there is a model that makes them.
+    """
+    from bottega.core.errors import BottegaError
+
+    if model is None and wish.said:
+        return True
+    for medium in (None,) if model is not None else ("text", "image"):
+        try:
+            return medium_of(model_path(model, medium)) == "image"
+        except BottegaError:  # no model, or an alias: left to who opens it
+            continue
+    return False
 
 
 def generate(prompt: str, model: str | None, controls: Controls, wish: Wish, as_json: bool) -> None:
@@ -59,7 +64,7 @@ def generate(prompt: str, model: str | None, controls: Controls, wish: Wish, as_
     from bottega.core.files import write_atomic
 
     request = _request(prompt, controls, wish)
-    with Session(model) as session:
+    with Session(model, "image") as session:
         work, files = _draw(session, request)
     stem = wish.output or Path(f"{work.id}.png")
     places: list[Path] = []
@@ -92,6 +97,11 @@ def _request(prompt: str, controls: Controls, wish: Wish) -> Request:
 
     if prompt == "-":
         prompt = sys.stdin.read().strip()
+    if wish.mask is not None and wish.image is None:
+        raise InputError("--mask says where to draw anew, but there is no picture", fix="add --image FILE")
+    if wish.toward is not None and (wish.image is not None or (controls.n or 1) < 2):
+        raise InputError("--toward draws several pictures between two prompts", fix="give --n of at least 2, and no "
+                                                                                    "--image")
     given = {name: _read(path) for name, path in (("image", wish.image), ("mask", wish.mask)) if path is not None}
     return validate(Request, {"prompt": prompt, "toward": wish.toward, "controls": controls, **given},
                     where="the command line", error=InputError)

@@ -23,6 +23,7 @@ class Session:
 
     Args:
         model: alias, name in the workshop or path of a model folder; None: the newest model.
+        medium: without a model, only those that make this.
 
     Raises:
         BottegaError: there is no such model, or the workshop's store cannot be opened.
@@ -32,7 +33,7 @@ class Session:
         done: how the last `stream` ended, when it was followed to its end.
     """
 
-    def __init__(self, model: str | None) -> None:
+    def __init__(self, model: str | None, medium: str | None = None) -> None:
         from bottega.core.home import workshop
         from bottega.workshop import registry
         from bottega.workshop.workshop import Workshop
@@ -41,7 +42,7 @@ class Session:
         self._runner = asyncio.Runner()
         try:
             alias = registry.aliases(self.workshop.store).get(model) if model else None
-            self.served = self.workshop.models.add(model_path(alias.model if alias else model),
+            self.served = self.workshop.models.add(model_path(alias.model if alias else model, medium),
                                                    alias=alias.name if alias else None)
             self.engine: Any = self._run(self.workshop.models.maker(self.served)).engine
             self.done: Done | None = None

@@ -67,12 +67,12 @@ def generate(
 
     start(as_json)
     wish = pictures.Wish(output, grid, image, mask, toward)
-    if pictures.is_picture_model(model):
+    if pictures.wanted(model, wish):
         pictures.generate(prompt, model, controls, wish, as_json)
         return
     if wish.said:
         raise InputError(f"{wish.said} is for models of pictures", fix="leave it out, or name one with --model")
-    with Session(model) as session:
+    with Session(model, "text") as session:
         request = _request(session.served.answers, prompt, system, suffix, raw, controls)
         wanted = controls.over(session.engine.controls)
         if not (as_json or save or (wanted.n or 1) > 1 or (wanted.best_of or 1) > 1):
@@ -115,7 +115,7 @@ def explain(
     from bottega.generation.explain import as_data, render
 
     start(as_json)
-    with Session(model) as session:
+    with Session(model, "text") as session:
         request = _request(session.served.answers, prompt, system, suffix, raw, controls, alternatives)
         result = session.make(request)
     if as_json:
@@ -177,7 +177,7 @@ def chat(model: ModelName = None, system: System = None, *, controls: Controls) 
     from bottega.commands.conversation import Conversation
     from bottega.commands.session import Session
 
-    with Session(model) as session:
+    with Session(model, "text") as session:
         Conversation(session, controls, system).run()
 
 
