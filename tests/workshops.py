@@ -1,7 +1,7 @@
 """A small real workshop for tests of the doors: four models made by the real command line in about 45 seconds.
 
 `small-lm` continues text (and fills gaps), `small-assistant` answers, `small-pictures` (diffusion, 16x16, colour)
-draws "a red disc" or "a blue square", `small-digits` (vae, 8x8, grey) draws the classes 0 to 9. Both pytest workers
+draws "a red disc" or "a blue square", `small-digits` (vae, 8x8, grey) draws "a handwritten three". Both pytest workers
 share one copy. Set BOTTEGA_TEST_HOME to a workshop with `python-lm`, `python-assistant-dpo`, `symbols-diffusion` and
 `digits-vae` (from `bottega demo`) to test with those.
 """
@@ -54,7 +54,7 @@ def make_small_workshop(folder: Path) -> SmallWorkshop:
         _draw_pictures(folder / _DRAWN)
         pictures = [f"data.sources=[{folder / _DRAWN}]", *_PICTURES]
         for recipe, overrides in (("python-lm", _LM), ("python-assistant", _ASSISTANT),
-                                  ("symbols-diffusion", pictures), ("digits-vae", _DIGITS)):
+                                  ("digits-vae", _DIGITS), ("symbols-diffusion", pictures)):
             path = Path(__file__).parents[1] / "recipes" / f"{recipe}.yaml"
             done = subprocess.run([sys.executable, "-m", "bottega", "train", str(path), *overrides], env=environment,
                                   cwd=folder, text=True, capture_output=True, timeout=280, check=False)

@@ -16,7 +16,8 @@ Serve = Callable[..., AbstractContextManager[Running]]
 
 @pytest.fixture(scope="session")
 def server(small_workshop: SmallWorkshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(copy_workshop(small_workshop, tmp_path_factory.mktemp("server") / "workshop")) as running:
+    with serving(copy_workshop(small_workshop, tmp_path_factory.mktemp("server") / "workshop",
+                              pictures=True)) as running:
         yield running
 
 
@@ -27,7 +28,7 @@ def client(server: Running) -> openai.OpenAI:
 
 @pytest.fixture
 def fresh_home(small_workshop: SmallWorkshop, tmp_path: Path) -> Path:
-    return copy_workshop(small_workshop, tmp_path / "served")
+    return copy_workshop(small_workshop, tmp_path / "served", pictures=True)
 
 
 @pytest.fixture

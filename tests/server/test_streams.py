@@ -59,7 +59,7 @@ def follow(making: Slow, leave_after: float) -> tuple[list[bytes], int]:
         await asyncio.sleep(leave_after)
         return {"type": "http.disconnect"}
 
-    response = streams.EventStream(making, ChatShape(None, lambda _: b""), {"id": "x"}, False,  # type: ignore[arg-type]
+    response = streams.ChunkStream(making, ChatShape(None, lambda _: b""), {"id": "x"}, False,  # type: ignore[arg-type]
                                    lambda: left.append(None))
     asyncio.run(response({"type": "http", "state": {"request_id": "req"}}, receive, send))
     return sent, len(left)

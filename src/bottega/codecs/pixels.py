@@ -66,6 +66,15 @@ def whole(data: bytes) -> Pixels:
     return _fitted(image, channels, image.height, image.width, "stretch", (255, 255, 255))
 
 
+def has_holes(data: bytes) -> bool:
+    """Return whether a picture file has pixels that are more transparent than not.
+
+    Raises:
+        PictureError: as in `decode`.
+    """
+    return bool((_clear(_open(data, 1)) >= 128).any())
+
+
 def redrawn(mask: bytes, image: bytes, height: int, width: int, fit: Fit) -> NDArray[np.bool_]:
     """Return where a picture is to be drawn anew, bool [H, W], fitted as the picture is.
 
@@ -82,7 +91,7 @@ def redrawn(mask: bytes, image: bytes, height: int, width: int, fit: Fit) -> NDA
     if over.size != under.size:
         raise InputError(f"the mask is {over.width}x{over.height}, the picture {under.width}x{under.height}",
                          where="mask", fix="give a mask of the picture's size")
-    clear = 255 - np.asarray(over.convert("RGBA").getchannel("A"))
+    clear = _clear(over)
     hole = Image.fromarray(clear) if (clear >= 128).any() else _plain(over, 1, (0, 0, 0))
     found: NDArray[np.bool_] = _fitted(hole, 1, height, width, fit, (0, 0, 0))[0] >= 128
     if not found.any():
@@ -130,6 +139,13 @@ def _open(data: bytes, enough: int) -> Image.Image:
     except Exception as error:  # Pillow's readers raise nearly anything on a file that is cut off or made up
         raise PictureError("damaged", f"the picture is damaged: {error}") from error
     return image
+
+
+def _clear(image: Image.Image) -> Pixels:
+    """Return how transparent each pixel is, uint8 [H, W]."""
+    if not image.has_transparency_data:
+        return np.zeros((image.height, image.width), np.uint8)
+    return 255 - np.asarray(image.convert("RGBA").getchannel("A"))
 
 
 def _too_many(found: str, most: int) -> PictureError:

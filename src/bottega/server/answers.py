@@ -83,6 +83,43 @@ class CompletionAnswer(Made):
     choices: list[TextChoice]
 
 
+class PictureTokens(Answer):
+    """What a kind of content took."""
+
+    image_tokens: int
+    text_tokens: int
+
+
+class PictureUsage(Answer):
+    """A picture counts as one token that was made; none are counted for what was read."""
+
+    input_tokens: int
+    input_tokens_details: PictureTokens
+    output_tokens: int
+    output_tokens_details: PictureTokens
+    total_tokens: int
+
+
+class PictureData(Answer):
+    """One picture: the base64 of its PNG file, or a link to it."""
+
+    b64_json: str | None
+    url: str | None
+    revised_prompt: None
+
+
+class PicturesAnswer(Answer):
+    """Answer of `POST /v1/images/generations`, `/edits` and `/variations`."""
+
+    created: int
+    background: Literal["opaque"]
+    output_format: Literal["png"]
+    size: str
+    data: list[PictureData]
+    usage: PictureUsage
+    bottega: Told
+
+
 class Embedding(Answer):
     """One vector, as numbers or as the base64 of little-endian 32-bit floats."""
 
@@ -113,6 +150,7 @@ class ModelAnswer(Answer):
     answers: bool
     context: int
     objective: str
+    medium: Literal["text", "image"]
 
 
 class ModelsAnswer(Answer):

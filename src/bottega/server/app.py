@@ -19,9 +19,20 @@ from starlette.routing import Match
 
 import bottega
 from bottega.core.errors import BottegaError
-from bottega.server import chat, completions, embeddings, feedback, health, models, moderations
+from bottega.server import (
+    chat,
+    completions,
+    embeddings,
+    feedback,
+    health,
+    image_links,
+    images,
+    models,
+    moderations,
+)
 from bottega.server.entrance import METHODS, MOST_BYTES, Entrance
 from bottega.server.errors import ApiError, invalid, translate
+from bottega.server.image_bodies import NAMES as IMAGE_NAMES
 from bottega.server.places import Places
 from bottega.server.schemas import NAMES
 from bottega.server.state import Doors
@@ -63,7 +74,7 @@ def create_app(workshop: Workshop, *, keys_required: bool, allowed_hosts: list[s
                   responses={status: entry for status, entry in _ANSWERS.items() if status != 422},
                   description="OpenAI-compatible: the official client libraries work against it unchanged.")
     app.state.doors = doors
-    for module in (chat, completions, embeddings, moderations, models, feedback, health):
+    for module in (chat, completions, images, image_links, embeddings, moderations, models, feedback, health):
         app.include_router(module.router)
     app.add_middleware(Entrance, doors=doors)
     app.add_exception_handler(ApiError, _told)
@@ -99,14 +110,14 @@ def _known(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return invalid(error.errors(), NAMES | Feedback.model_fields.keys()).response()
+    return invalid(error.errors(), NAMES | IMAGE_NAMES | Feedback.model_fields.keys()).response()
 
 
 def _http(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: unknown paths and methods, bodies that are no JSON or too large."""
     assert isinstance(error, HTTPException)
     words = {404: f"there is no {request.url.path[:80]!r} here; see /openapi.json",
-             405: f"{request.method} is not possible here", 400: "the body cannot be read as JSON",
+             405: f"{request.method} is not possible here", 400: "the body cannot be read",
              413: f"the body is larger than {MOST_BYTES} bytes; send less at a time"}
     message, headers = words.get(error.status_code, str(error.detail)), dict(error.headers or {})
     if error.status_code == 405:  # the framework names the methods of one route only

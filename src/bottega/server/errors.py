@@ -23,7 +23,7 @@ from bottega.core.errors import (
     NotFoundError,
     RefusedError,
 )
-from bottega.core.request import Controls
+from bottega.core.request import Controls, Request
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error",
           429: "rate_limit_error", 500: "server_error", 503: "server_error"}
@@ -101,7 +101,7 @@ def translate(error: BottegaError) -> ApiError | None:
     if isinstance(error, ContextError):
         return ApiError(400, message, code="context_length_exceeded")
     if isinstance(error, InputError):
-        return ApiError(400, message)
+        return ApiError(400, message, param=error.where if error.where in _FIELDS else None)
     return stopping() if isinstance(error, Interrupted) else None
 
 
@@ -112,6 +112,7 @@ def _control(error: ControlError) -> str | None:
     return next((PARAMS.get(name, name) for name in names if name in Controls.model_fields), None)
 
 
+_FIELDS = Request.model_fields.keys() | Controls.model_fields.keys() | {"model"}
 PARAMS = {"format": "response_format"}  # controls that have another name in OpenAI's interface
 
 

@@ -11,12 +11,13 @@ from bottega.workshop import keys
 from bottega.workshop.store import Store
 
 OPEN = ("/healthz", "/login", "/studio/login")  # paths that need no key
+PICTURES = "/v1/images/files/"  # links carry a signature instead: see image_links.py
 _ASSETS = "/studio/static/"
 
 
 def is_open(path: str) -> bool:
-    """Return whether a path is for everybody: health, the login page and what it is drawn with."""
-    return path in OPEN or path.startswith(_ASSETS)
+    """Return whether a path needs no key: health, the login page and what it is drawn with, signed links."""
+    return path in OPEN or path.startswith((_ASSETS, PICTURES))
 
 
 async def identify(store: Store, headers: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.types import Receive
 
@@ -71,12 +71,19 @@ class Making:
     def __init__(self, doors: Doors, jobs: Sequence[Job], outputs: int, started: float) -> None:
         self.jobs, self._outputs, self._started = list(jobs), outputs, started
         self._metrics, self._model = doors.metrics, jobs[0].served.name
+        self._pictures = jobs[0].served.medium == "image"
         self._ended = False
 
     @classmethod
-    async def open(cls, doors: Doors, model: str | None, requests: Sequence[Request], door: str,
-                   principal: str) -> Making:
+    async def open(cls, doors: Doors, model: str | None, requests: Sequence[Request], door: str, principal: str, *,
+                   medium: Literal["text", "image"] = "text", previews: bool = False) -> Making:
         """Commission the requests; all are accepted, or none.
+
+        Args:
+            doors: of the app.
+            model: that is asked for; None for the default one of the medium.
+            requests: one for each prompt.
+            door, principal, medium, previews: see `Order`.
 
         Raises:
             ApiError: 404, there is no such model.
@@ -85,7 +92,8 @@ class Making:
         started, jobs = time.perf_counter(), list[Job]()
         try:
             for request in requests:
-                jobs.append(await doors.workshop.commission.open(Order(model, request, door, principal)))
+                jobs.append(await doors.workshop.commission.open(
+                    Order(model, request, door, principal, medium, previews)))
         except NotFoundError as error:
             raise ApiError(404, f"{error.problem}; {error.fix}", param="model", code="model_not_found") from None
         except RefusedError as error:
@@ -99,7 +107,7 @@ class Making:
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         """Yield what is made, as it is made; `output` is the number of the choice."""
-        first = True
+        first = not self._pictures
         async for delta in self._merged():
             if first:
                 first = False
@@ -116,7 +124,7 @@ class Making:
                 await job.cancel()
 
     def usage(self) -> dict[str, int]:
-        """Return the tokens read and made, after the end."""
+        """Return the tokens read and made, after the end; a picture counts as one that was made."""
         read = sum(job.done.work.prompt_tokens for job in self.jobs)
         made = sum(job.done.work.new_tokens for job in self.jobs)
         return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
@@ -132,9 +140,12 @@ class Making:
 
     def _count(self) -> None:
         usage, seconds = self.usage(), time.perf_counter() - self._started
-        self._metrics.tokens.labels(self._model, "in").inc(usage["prompt_tokens"])
-        self._metrics.tokens.labels(self._model, "out").inc(usage["completion_tokens"])
-        self._metrics.speed.labels(self._model).observe(usage["completion_tokens"] / max(seconds, 1e-6))
+        if self._pictures:
+            self._metrics.pictures.labels(self._model).inc(usage["completion_tokens"])
+        else:
+            self._metrics.tokens.labels(self._model, "in").inc(usage["prompt_tokens"])
+            self._metrics.tokens.labels(self._model, "out").inc(usage["completion_tokens"])
+            self._metrics.speed.labels(self._model).observe(usage["completion_tokens"] / max(seconds, 1e-6))
         for job in self.jobs:
             self._metrics.judged(job.done.verdicts)
 

@@ -14,7 +14,7 @@ from bottega.server.making import ClientGone, Making, collect, unless_gone
 from bottega.server.schemas import Sampling
 from bottega.server.shapes import ChatShape, Pieces, TextShape
 from bottega.server.state import doors, principal
-from bottega.server.streams import EventStream
+from bottega.server.streams import ChunkStream
 
 Shape = ChatShape | TextShape
 
@@ -53,7 +53,7 @@ async def respond(body: Sampling, request: Request, wishes: Sequence[Wish], shap
     if body.stream:
         making, form = await opened()
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        return EventStream(making, form, _head(making), usage, state.metrics.cancelled.inc)
+        return ChunkStream(making, form, _head(making), usage, state.metrics.cancelled.inc)
     try:
         return answer(await unless_gone(request.receive, whole()))
     except ClientGone:

@@ -6,6 +6,7 @@ has the value that changes nothing, so that no wish is dropped in silence.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -99,16 +100,24 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool | None = None
 
 
-class Extension(Body):
+class Origin(Body):
     """What Bottega understands beyond OpenAI's interface.
 
     Attributes:
-        alternatives: how many other candidates are kept for each token, for looking inside later.
         door: where the request comes from.
     """
 
-    alternatives: Annotated[int, Field(ge=0, le=20)] = 0
     door: Literal["api", "studio"] = "api"
+
+
+class Extension(Origin):
+    """The same for texts.
+
+    Attributes:
+        alternatives: how many other candidates are kept for each token, for looking inside later.
+    """
+
+    alternatives: Annotated[int, Field(ge=0, le=20)] = 0
 
 
 class Sampling(Body):
@@ -146,18 +155,31 @@ class Sampling(Body):
         wish["n"] = 1 if self.n is None else self.n
         wish["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
         wish["format"] = as_format(self.response_format)
-        try:
-            return Controls.model_validate({name: value for name, value in wish.items() if value is not None})
-        except ValidationError as error:
-            fault = error.errors()[0]
-            name = str(fault["loc"][0]) if fault["loc"] else "best_of"
-            name = PARAMS.get(name, self._sent(name))
-            message = fault["msg"].removeprefix("Value error, ")
-            raise ApiError(400, f"{name}: {shown(fault['input'])} is not allowed. {message}", param=name) from None
+        return as_controls(wish, self._sent)
 
     def _sent(self, name: str) -> str:
         """Return the name under which the client sent a control."""
         return name
+
+
+def as_controls(wish: dict[str, Any], sent: Callable[[str], str] = str) -> Controls:
+    """Return the controls of these names and values; None is not set.
+
+    Args:
+        wish: by the lower floors' names.
+        sent: returns the name under which the client sent a control.
+
+    Raises:
+        ApiError: 400 that names the field, its value and what is allowed.
+    """
+    try:
+        return Controls.model_validate({name: value for name, value in wish.items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]) if fault["loc"] else "best_of"
+        name = PARAMS.get(name, sent(name))
+        message = fault["msg"].removeprefix("Value error, ")
+        raise ApiError(400, f"{name}: {shown(fault['input'])} is not allowed. {message}", param=name) from None
 
 
 class ChatBody(Sampling):

@@ -1,4 +1,4 @@
-"""Server-sent events: the constant part of a chunk is made once, a token costs one small `json.dumps`.
+"""Server-sent events, and those of texts: the constant part of a chunk is made once, a token costs one `json.dumps`.
 
 `curl -N localhost:8400/v1/chat/completions -d '{"stream": true, …}'` shows them.
 """
@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from bottega.core.errors import BottegaError
 from bottega.core.request import Step
-from bottega.server.errors import failure, translate
+from bottega.server.errors import ApiError, failure, translate
 from bottega.server.making import FINISH, Making, cancelled, until_gone
 
 KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent; proxies give up at 30 to 60
@@ -41,22 +42,23 @@ class EventStream(Response):
 
     Args:
         making: what to follow.
-        shape: of the choices.
-        head: constant keys of every chunk: id, created, model, system_fingerprint.
-        include_usage: whether a last chunk tells the tokens.
         left: called when the client went away before the end.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, making: Making, shape: Shape, head: dict[str, Any], include_usage: bool,
-                 left: Callable[[], None]) -> None:
+    def __init__(self, making: Making, left: Callable[[], None]) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._making, self._shape, self._usage, self._left = making, shape, include_usage, left
-        self._open = "data: " + json.dumps({**head, "object": shape.kind}, separators=(",", ":"))[:-1] + ","
-        self._close = ',"usage":null}\n\n' if include_usage else "}\n\n"
-        self._sent = 0.0
+        self._making, self._left, self._sent = making, left, 0.0
+
+    @abstractmethod
+    async def follow(self, send: Send) -> None:
+        """Send the events of the making to its end.
+
+        Raises:
+            BottegaError, ApiError: told as the last event.
+        """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; ends early when the client has gone."""
@@ -84,7 +86,9 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         self._sent = time.monotonic()
         try:
-            await self._follow(send)
+            await self.follow(send)
+        except ApiError as told:
+            await self._send(send, f"data: {json.dumps(told.body())}\n\n")
         except BottegaError as error:
             problem = translate(error) or failure(request_id)
             _log.error("request %s: %s", request_id, error)
@@ -97,7 +101,25 @@ class EventStream(Response):
         await self._send(send, "data: [DONE]\n\n")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _follow(self, send: Send) -> None:
+
+class ChunkStream(EventStream):
+    """The choices of chat and completions.
+
+    Args:
+        making, left: see `EventStream`.
+        shape: of the choices.
+        head: constant keys of every chunk: id, created, model, system_fingerprint.
+        include_usage: whether a last chunk tells the tokens.
+    """
+
+    def __init__(self, making: Making, shape: Shape, head: dict[str, Any], include_usage: bool,
+                 left: Callable[[], None]) -> None:
+        super().__init__(making, left)
+        self._shape, self._usage = shape, include_usage
+        self._open = "data: " + json.dumps({**head, "object": shape.kind}, separators=(",", ":"))[:-1] + ","
+        self._close = ',"usage":null}\n\n' if include_usage else "}\n\n"
+
+    async def follow(self, send: Send) -> None:
         """Send a chunk for each delta; the last finish waits for what is told at the end."""
         shape, opened, held = self._shape, set[int](), ""
         async with contextlib.aclosing(self._making.deltas()) as deltas:

@@ -71,6 +71,7 @@ class Job:
         served: the model.
         seed: that makes the same bytes again.
         prompt_tokens: tokens of the prompt.
+        controls: settled ones, once it is queued.
         done: how it ended, once the last delta was delivered.
     """
 
@@ -78,6 +79,7 @@ class Job:
         self.id, self.order, self.served = id, order, served
         self._came = datetime.now(UTC)
         self.created, self.seed, self.prompt_tokens = int(self._came.timestamp()), 0, 0
+        self.controls = order.request.controls
         self._guard, self._store = guard, store
         self._loop = asyncio.get_running_loop()
         self._start = time.perf_counter()
@@ -115,7 +117,7 @@ class Job:
         self._request, self._maker = request, maker
         self._ticket = maker.prepare(request, self._deliver)
         plan = self._ticket.plan
-        self.seed, self.prompt_tokens = plan.seed, len(plan.prompt)
+        self.seed, self.prompt_tokens, self.controls = plan.seed, len(plan.prompt), plan.controls
         if self.served.medium == "image":
             signed = maker.engine.sign(plan)
             self.lanes = [PictureLane(number, facts(self.id, number, plan.request, self.served, signed),
@@ -186,7 +188,7 @@ class Job:
 
     def _work(self, status: Status, error: str) -> Work:
         request = self._request.model_dump(mode="json", exclude_none=True)
-        controls = self._ticket.plan.controls if self._ticket else self._request.controls
+        controls = self.controls if self._ticket else self._request.controls
         request["controls"] = controls.model_dump(mode="json", exclude_none=True)
         lineage = self._maker.engine.sign(self._ticket.plan) if self._maker and self._ticket else {}
         if any(lane.file for lane in self.lanes):

@@ -12,7 +12,7 @@ from typing import Any
 
 from bottega.codecs.image import ImageCodec
 from bottega.core.request import Output, Request, Step
-from bottega.guard.verdict import Verdict
+from bottega.guard.verdict import Action, Verdict
 from bottega.workshop.lane import Delta
 from bottega.workshop.models import Served
 
@@ -56,6 +56,9 @@ class PictureLane:
         step = steps[-1]
         if step.finish:
             self.finish, self.file, self.made = step.finish, step.data, 1
+        if step.finish == "filtered":
+            self.verdicts.append(Verdict("model", "picture", Action.BLOCK, "output", "the model's own check held a "
+                                         "picture back", where=f"output {self.output}"))
         return Delta(self.output, "", (), step.finish, step.data, step.index)
 
     def result(self) -> Output:

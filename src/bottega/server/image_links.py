@@ -1,0 +1,58 @@
+"""Links to pictures: `GET /v1/images/files/bt-….0.png?expires=…&signature=…` needs no key, for an hour.
+
+The signature is an HMAC-SHA256 with the workshop's secret over the output's id and the end of the hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bottega.server.errors import ApiError
+from bottega.server.keys import PICTURES
+from bottega.server.state import doors
+from bottega.workshop import settings, works
+
+VALID = 3600  # seconds
+router = APIRouter(tags=["generation"])
+
+
+def link(base: str, secret: bytes, output_id: str, now: float) -> str:
+    """Return a link to a picture.
+
+    Args:
+        base: URL of the server, without a slash at its end.
+        secret: of the workshop.
+        output_id: of the picture.
+        now: seconds since 1970.
+    """
+    expires = str(int(now) + VALID)
+    return f"{base}{PICTURES}{output_id}.png?expires={expires}&signature={_signature(secret, output_id, expires)}"
+
+
+@router.get(PICTURES + "{output_id}.png", response_class=Response,
+            responses={200: {"description": "The picture.", "content": {"image/png": {}}}})
+async def file(output_id: str, request: Request, expires: str = "", signature: str = "") -> Response:
+    """Return a picture to whoever has its link."""
+    store = doors(request).workshop.store
+    signed = _signature(await asyncio.to_thread(settings.secret, store), output_id, expires)
+    if not hmac.compare_digest(signed.encode(), signature.encode("utf-8", "surrogatepass")):
+        raise ApiError(403, "this link was not made here, or was changed on its way", code="invalid_signature")
+    left = int(expires) - int(time.time())
+    if left <= 0:
+        raise ApiError(403, "this link has expired; ask for the picture again", code="expired")
+    media_type, data = await asyncio.to_thread(works.file, store, output_id)
+    return Response(data, media_type=media_type, headers={
+        "cache-control": f"private, max-age={left}, immutable", "x-content-type-options": "nosniff",
+        "content-disposition": f'inline; filename="{output_id}.png"'})
+
+
+def _signature(secret: bytes, output_id: str, expires: str) -> str:
+    message = f"picture link\n{output_id}\n{expires}".encode("utf-8", "surrogatepass")
+    return hmac.new(secret, message, hashlib.sha256).hexdigest()
