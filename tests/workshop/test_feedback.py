@@ -1,16 +1,17 @@
 """What people say is kept, checked, and becomes preference pairs."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from bottega.core.errors import BottegaError, InputError, NotFoundError
 from bottega.core.validate import validate
-from bottega.workshop import audit, feedback, settings, works
+from bottega.workshop import audit, feedback, preferences, settings, works
 from bottega.workshop.feedback import Feedback
 from bottega.workshop.store import Store
-from bottega.workshop.works import Work
-from tests.workshop.conftest import make_work
+from bottega.workshop.works import Work, WorkOutput
+from tests.workshop.conftest import make_work, sql
 
 THUMB = {"kind": "thumb", "output": "bt-one.0", "value": 1}
 CHOICE = {"kind": "choice", "output": "bt-one.1", "rejected": "bt-one.0"}
@@ -103,6 +104,23 @@ def test_a_prompt_is_one_user_turn_and_a_gap_teaches_nothing(store: Store) -> No
         say(store, kind="choice", output=f"{work}.0", rejected=f"{work}.1")
     pair, = feedback.pairs(store)
     assert pair.messages == [{"role": "user", "content": "Once"}]
+
+
+def test_pictures_are_rated_and_teach_no_texts(store: Store, work: Work) -> None:
+    files = [WorkOutput(f"bt-drawn.{n}", n, "", "end", 0.0, [], media_type="image/png", file=b"png") for n in range(2)]
+    works.record(store, dataclasses.replace(make_work("bt-drawn", request={"prompt": "a red star"}), outputs=files))
+    say(store, kind="thumb", output="bt-drawn.0", value=1)
+    say(store, kind="choice", output="bt-drawn.0", rejected="bt-drawn.1")
+    say(store, kind="comment", output="bt-drawn.1", text="too dark")
+    assert feedback.counts(store) == {"up": 1, "down": 0, "choice": 1, "edit": 0, "comment": 1}
+    with pytest.raises(InputError, match="no text, so its words cannot be corrected"):
+        say(store, kind="edit", output="bt-drawn.0", text="a red star")
+    with pytest.raises(InputError, match="not of one kind"):
+        say(store, kind="choice", output="bt-drawn.0", rejected="bt-one.0")
+    sql(store, "UPDATE feedback SET kind = 'edit', text = 'a star' WHERE kind = 'comment'")  # as a store may still hold
+    assert feedback.pairs(store) == []
+    found = preferences.collect(store)
+    assert (found.pairs, found.left_out) == ([], {})
 
 
 def test_the_newest_word_of_a_rater_counts(store: Store, work: Work) -> None:

@@ -18,7 +18,7 @@ from bottega.workshop import audit, settings
 from bottega.workshop.names import new_id
 from bottega.workshop.schema import FeedbackRow, OutputRow, WorkRow
 from bottega.workshop.store import Store
-from bottega.workshop.works import find_output, made_from
+from bottega.workshop.works import TEXT, find_output, made_from
 
 Kind = Literal["thumb", "choice", "edit", "comment"]
 _LONGEST = {"edit": 200_000, "comment": 10_000}  # characters
@@ -69,7 +69,7 @@ def add(store: Store, feedback: Feedback, rater: str) -> str:
     Raises:
         NotFoundError: an output is not in the store.
         InputError: a field is missing, too much or too long, a choice is not between two outputs for the same prompt,
-            or words were given although the workshop keeps none.
+            an edit is not of a text, or words were given although the workshop keeps none.
     """
     _check(feedback)
     with store.write() as session:
@@ -137,7 +137,7 @@ def counts(store: Store, alias: str | None = None) -> dict[str, int]:
 def pairs(store: Store, model_names: list[str] | tuple[str, ...] | None = None) -> list[Pair]:
     """Return the preferences that stand, oldest first: choices, and edits preferred over what they correct.
 
-    Left out is what cannot teach: forgotten content, equal texts, and filled gaps (text before and after).
+    Left out is what cannot teach: forgotten content, equal texts, filled gaps (text before and after), and pictures.
 
     Args:
         store: the workshop's store.
@@ -147,7 +147,8 @@ def pairs(store: Store, model_names: list[str] | tuple[str, ...] | None = None) 
     query = (select(FeedbackRow, good.text, bad.text, asked.request, asked.model_digest)
              .join(good, FeedbackRow.output == good.id).join(asked, good.work == asked.id)
              .outerjoin(bad, FeedbackRow.rejected == bad.id)
-             .where(FeedbackRow.kind.in_(("choice", "edit")), FeedbackRow.replaced_by.is_(None))
+             .where(FeedbackRow.kind.in_(("choice", "edit")), FeedbackRow.replaced_by.is_(None),
+                    good.media_type == TEXT)
              .order_by(FeedbackRow.created, FeedbackRow.id))
     if model_names is not None:
         query = query.where(asked.model.in_(list(model_names)))
@@ -192,9 +193,15 @@ def _check(feedback: Feedback) -> None:
 
 def _check_outputs(session: Session, feedback: Feedback) -> None:
     output = find_output(session, feedback.output)
+    if feedback.kind == "edit" and output.media_type != TEXT:
+        raise InputError(f"output {output.id} is no text, so its words cannot be corrected", where="feedback",
+                         fix="give a thumb, a choice or a comment")
     if feedback.rejected is None:
         return
     other = find_output(session, feedback.rejected)
+    if other.media_type != output.media_type:
+        raise InputError(f"outputs {output.id} and {other.id} are not of one kind",
+                         fix="choose between two texts or two pictures")
     if other is output:
         raise InputError(f"the choice names output {output.id} twice", fix="name the preferred and the rejected one")
     if output.work == other.work:

@@ -20,6 +20,7 @@ from bottega.workshop.schema import FeedbackRow, Json, OutputRow, WorkRow
 from bottega.workshop.store import Store
 
 Status = Literal["done", "cancelled", "failed", "refused"]
+TEXT = "text/plain"  # media type of outputs that are no files
 _AT_ONCE = 200  # works that are forgotten in one transaction
 _CONTENT = ("prompt", "messages", "suffix", "toward", "image", "mask")  # keys of a request
 _CONTENT_CONTROLS = ("stop", "format", "logit_bias", "negative_prompt", "conditions")  # controls that hold words
@@ -41,7 +42,7 @@ class WorkOutput:
     score: float
     tokens: list[int]
     steps: list[dict[str, Any]] | None = None
-    media_type: str = "text/plain"
+    media_type: str = TEXT
     file: bytes | None = field(default=None, repr=False)
 
 
@@ -140,7 +141,7 @@ def file(store: Store, output_id: str) -> tuple[str, bytes]:
         row = find_output(session, output_id)
         media_type, data = row.media_type, row.file
     if data is None:
-        raise NotFoundError(f"output '{output_id[:100]}' has no file", fix="it is a text" if media_type == "text/plain"
+        raise NotFoundError(f"output '{output_id[:100]}' has no file", fix="it is a text" if media_type == TEXT
                             else "it was forgotten, as the workshop's retention setting says; make it again")
     return media_type, data
 
