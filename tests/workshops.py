@@ -1,9 +1,9 @@
 """A small real workshop for tests of the doors: four models made by the real command line in about 45 seconds.
 
 `small-lm` continues text (and fills gaps), `small-assistant` answers, `small-pictures` (diffusion, 16x16, colour)
-draws "a red disc" or "a blue square", `small-digits` (vae, 8x8, grey) draws "a handwritten three". Both pytest workers
-share one copy. Set BOTTEGA_TEST_HOME to a workshop with `python-lm`, `python-assistant-dpo`, `symbols-diffusion` and
-`digits-vae` (from `bottega demo`) to test with those.
+draws "a red circle" or "a blue square", `small-digits` (vae, 8x8, grey) draws "a handwritten three". Both pytest
+workers share one copy. Set BOTTEGA_TEST_HOME to a workshop with `python-lm`, `python-assistant-dpo`,
+`symbols-diffusion` and `digits-vae` (from `bottega demo`) to test with those.
 """
 
 import fcntl
@@ -63,17 +63,17 @@ def make_small_workshop(folder: Path) -> SmallWorkshop:
 
 
 def _draw_pictures(folder: Path) -> None:
-    """Draw 48 captioned pictures of 16x16: discs and squares in three colours."""
+    """Draw 48 captioned pictures of 16x16: circles and squares in three colours."""
     if folder.is_dir():
         return
     folder.mkdir()
     lines = []
     for colour in ("red", "blue", "green"):
-        for shape in ("disc", "square"):
+        for shape in ("circle", "square"):
             for number in range(8):
                 picture = Image.new("RGB", (16, 16), "white")
                 pen, left, top = ImageDraw.Draw(picture), 2 + number % 3, 2 + number // 3
-                draw = pen.ellipse if shape == "disc" else pen.rectangle
+                draw = pen.ellipse if shape == "circle" else pen.rectangle
                 draw((left, top, left + 8, top + 8), fill=colour)
                 name = f"{colour}-{shape}-{number}.png"
                 picture.save(folder / name)

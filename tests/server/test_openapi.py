@@ -15,18 +15,27 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Where is my or
 def test_answers_are_described(server: Running) -> None:
     paths = server.get("/openapi.json").json()["paths"]
     for path, method, name in (("chat/completions", "post", "ChatAnswer"), ("completions", "post", "CompletionAnswer"),
+                               ("images/generations", "post", "PicturesAnswer"),
+                               ("images/edits", "post", "PicturesAnswer"),
+                               ("images/variations", "post", "PicturesAnswer"),
                                ("embeddings", "post", "EmbeddingsAnswer"), ("models", "get", "ModelsAnswer"),
                                ("models/{model}", "get", "ModelAnswer"), ("feedback", "post", "FeedbackAnswer"),
                                ("feedback", "get", "FeedbackList")):
         content = paths[f"/v1/{path}"][method]["responses"]["200"]["content"]
         assert name in str(content["application/json"]["schema"])
-        assert ("text/event-stream" in content) == path.endswith("completions")
+        assert ("text/event-stream" in content) == path.endswith(("completions", "generations", "edits"))
+    form = paths["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["required"]) == {"image", "prompt"}
+    assert form["properties"]["image"]["format"] == "binary"
+    assert "image/png" in paths["/v1/images/files/{output_id}.png"]["get"]["responses"]["200"]["content"]
 
 
 @pytest.mark.parametrize(("path", "body", "shape"), [
     ("chat/completions", CHAT, answers.ChatAnswer),
     ("chat/completions", {**CHAT, "n": 2, "logprobs": True, "top_logprobs": 2}, answers.ChatAnswer),
     ("completions", {"prompt": "The", "max_tokens": 4, "logprobs": 1}, answers.CompletionAnswer),
+    ("images/generations", {"prompt": "a red circle", "n": 2}, answers.PicturesAnswer),
+    ("images/generations", {"prompt": "", "response_format": "url"}, answers.PicturesAnswer),
     ("embeddings", {"input": ["a", "b"]}, answers.EmbeddingsAnswer),
     ("embeddings", {"input": "a", "encoding_format": "base64"}, answers.EmbeddingsAnswer),
 ])

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from bottega.server.errors import ApiError, invalid
 from bottega.server.making import ClientGone
+from bottega.server.schemas import Origin
 
 Form = TypeVar("Form", bound=BaseModel)
 _FILES, _FIELDS, _LONGEST_FIELD = 20, 60, 1 << 20
@@ -47,7 +48,7 @@ async def read_form(request: Request, shape: type[Form]) -> Form:
         return shape.model_validate(_nested(found), strict=False)
     except ValidationError as error:
         faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        raise invalid(faults, frozenset(shape.model_fields)) from None
+        raise invalid(faults, frozenset(shape.model_fields | Origin.model_fields)) from None
 
 
 def described_form(shape: type[BaseModel]) -> dict[str, Any]:
