@@ -81,18 +81,13 @@ def wishes(data: Data, places: Sequence[int] | NDArray[np.int64], captions: bool
 
 
 def draw(generator: PictureGenerator, wished: tuple[Tensor, Tensor], controls: Controls, seed: int = 0) -> Pixels:
-    """Return a picture of each wish, uint8 [n, C, H, W].
-
-    A diffusion model calls its network for 64 pictures together, not for each alone as when it is asked for bytes that
-    can be made again: the same pictures but for rounding, in a third of the time.
-    """
-    together = {"exact": False} if generator.family == "diffusion" else {}
+    """Return a picture of each wish, uint8 [n, C, H, W], as a request would get it."""
     labels, text = wished
     parts = []
     for first in range(0, len(labels), AT_ONCE):
         rows = slice(first, min(first + AT_ONCE, len(labels)))
         rng = generators(seed, range(rows.start, rows.stop))
-        *_, last = generator.draw(labels[rows], text[rows], rng, controls=controls, **together)
+        *_, last = generator.draw(labels[rows], text[rows], rng, controls=controls)
         parts.append(ImageCodec.to_pixels(last))
     return np.concatenate(parts)
 

@@ -143,8 +143,8 @@ def throughput(work: Work, repeats: int) -> list[str]:
         list(ours.draw(*nothing(batch), rng, controls=Controls(steps=FEW), exact=exact))
 
     ways: dict[str, Callable[[int], object]] = {
-        f"Bottega, {FEW} steps, each picture alone (default)": lambda batch: mine(batch, True),
-        f"Bottega, {FEW} steps, a batch together": lambda batch: mine(batch, False),
+        f"Bottega, {FEW} steps, bytes that can be made again (default)": lambda batch: mine(batch, True),
+        f"Bottega, {FEW} steps, the whole batch at once": lambda batch: mine(batch, False),
         f"diffusers DDIM, {STEPS} steps": lambda batch: ddim(model, batch, STEPS, 0),
         f"diffusers DDIM, {FEW} steps": lambda batch: ddim(model, batch, FEW, 0)}
     cases = [(count, batch) for count in sorted({1, os.cpu_count() or 1}) for batch in (1, 16)]
