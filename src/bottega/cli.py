@@ -13,7 +13,7 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, feedback, improve, look, make, serve, settings, use
+from bottega.commands import data, exchange, feedback, improve, look, make, serve, settings, use
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def _main(
 
 make.register(app)
 use.register(app)
+exchange.register(app)
 look.register(app)
 serve.register(app)
 improve.register(app)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from bottega.core.lineage import Lineage
 from bottega.core.request import Controls
 
 META = "bottega.json"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of models
 
 
 class Bundle:
@@ -97,6 +99,18 @@ class Bundle:
             (folder / "README.md").write_text(card, encoding="utf-8")
             lineage(digest_json(file_table(folder))).save(folder)
         return Bundle.open(path)
+
+
+def check_name(name: str) -> str:
+    """Return a model's name if it can be one: a name is a folder's.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"'{name[:100]}' cannot be a model's name", fix="use letters, digits, '.', '_' and '-', "
+                                                                         "beginning with a letter or a digit")
+    return name
 
 
 def bundles(models: Path) -> list[Path]:

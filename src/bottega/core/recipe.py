@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from bottega.core.bundle import NAME
 from bottega.core.errors import InputError, RecipeError, suggest
 from bottega.core.request import Controls
 from bottega.core.validate import Strict, validate
@@ -218,7 +219,7 @@ class Recipe(Strict):
         controls: defaults of the finished model's generations.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     description: str = ""
     seed: int = Field(default=0, ge=0, lt=2**63)
     base: str | None = None

@@ -122,14 +122,15 @@ class Easel:
                     ticket.started = time.perf_counter()
                     self._running.append(ticket)
             ticket = self._running[0]
-            over = self._turn(ticket)
-            self._running.popleft()
-            if not over:
-                self._running.append(ticket)
+            if self._turn(ticket):
+                self._running.popleft()
+            elif self.engine.takes_turns:
+                self._running.rotate(-1)
 
     def _turn(self, ticket: PictureTicket) -> bool:
         """Take one step of a request; return whether it is over."""
         if ticket.cancelled:
+            ticket.steps = None  # closes it: a pipeline at work stops
             tell(ticket, [], Interrupted("the request was cancelled"))
             return True
         try:

@@ -66,6 +66,7 @@ class PictureEngine(ABC):
     understands: frozenset[str]
     size: tuple[int, int]
     at_once = 16  # pictures made together
+    takes_turns = True  # whether requests may be drawn step by step in turns
 
     def __init__(self, *, controls: Controls, model_digest: str, lineage: dict[str, Any]) -> None:
         self.model_digest, self.lineage = model_digest, lineage

@@ -1,0 +1,128 @@
+"""A diffusers pipeline folder becomes a model of the workshop: `bottega import DIR --name NAME` runs it.
+
+A folder from elsewhere is hostile until checked: only safetensors weights are taken (pickles can run code when they are
+read), no Python files, no links, and only parts whose classes come from diffusers and transformers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bottega.core.bundle import Bundle
+from bottega.core.errors import InputError
+from bottega.core.files import file_table, read_json
+from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage
+
+INDEX, PIPELINE, LORAS = "model_index.json", "pipeline", "loras"
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5")
+_LIBRARIES = ("diffusers", "transformers")
+_PLAIN = (".json", ".safetensors", ".txt", ".model", ".md", "")  # configurations, weights, tokenizers, cards
+
+
+def parts(folder: Path) -> dict[str, tuple[str | None, str | None]]:
+    """Return the parts that a pipeline's index names, with library and class; (None, None) for one left out.
+
+    Raises:
+        InputError: not a pipeline folder, or a part's class is of another library.
+    """
+    if not (folder / INDEX).is_file():
+        kind = "a model of text: those cannot be imported yet" if (folder / "config.json").is_file() else \
+            "not a diffusers pipeline"
+        raise InputError(f"{folder} is {kind}", where=str(folder / INDEX),
+                         fix="give a folder with model_index.json, as DiffusionPipeline.save_pretrained writes it")
+    index = read_json(folder / INDEX)
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise InputError(f"{folder / INDEX} names no pipeline class", fix="save the pipeline again with diffusers")
+    found: dict[str, tuple[str | None, str | None]] = {}
+    for name, value in index.items():
+        if name.startswith("_") or not (isinstance(value, list) and len(value) == 2):
+            continue
+        library, kind = value
+        if library is not None and library not in _LIBRARIES:
+            raise InputError(f"part '{name}' is of {str(library)[:60]!r}: code of others is not run", where=INDEX,
+                             fix="use a pipeline whose parts come from diffusers and transformers")
+        found[name] = (library, kind)
+    return found
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but plain configurations, tokenizers and safetensors weights.
+
+    Raises:
+        InputError: naming the first such file and what to do.
+    """
+    for path in sorted(folder.rglob("*")):
+        place = str(path.relative_to(folder))
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # caches of download tools: not copied
+        if path.is_symlink() and not path.resolve().is_file():
+            raise InputError(f"{place} is a link that leads nowhere", where=str(folder), fix="copy the file itself")
+        if path.is_dir():
+            continue
+        if path.suffix in _PICKLES:
+            raise InputError(f"{place} holds weights that can run code when they are read", where=str(folder),
+                             fix="save the pipeline with safe_serialization=True and remove the other weights")
+        if path.suffix not in _PLAIN:
+            raise InputError(f"{place} is nothing that a pipeline's folder needs", where=str(folder),
+                             fix="remove it: only configurations, tokenizers and .safetensors weights are taken")
+    if not any(folder.rglob("*.safetensors")):
+        raise InputError(f"{folder} holds no weights", fix="save the pipeline with safe_serialization=True")
+
+
+def import_pipeline(folder: Path, target: Path, *, loras: list[Path], licence: str | None = None) -> Bundle:
+    """Make a bundle of a pipeline folder; its files are linked where the disk allows, else copied.
+
+    Args:
+        folder: as `DiffusionPipeline.save_pretrained` writes it.
+        target: the bundle's folder, which must not be there.
+        loras: LoRA files (.safetensors) that are laid over it.
+        licence: SPDX name of the pipeline's licence; None is unknown.
+
+    Raises:
+        InputError: the folder or a file cannot be taken; see `parts` and `check_folder`.
+    """
+    known = parts(folder)
+    check_folder(folder)
+    for lora in loras:
+        if not lora.is_file() or lora.suffix != ".safetensors":
+            raise InputError(f"{lora} is no LoRA file", fix="give a .safetensors file in the layout of diffusers")
+    if len({lora.stem for lora in loras}) < len(loras):
+        raise InputError("two LoRA files have the same name", fix="rename one")
+    kind = str(read_json(folder / INDEX)["_class_name"])
+    left_out = sorted(name for name, (library, _) in known.items() if library is None)
+
+    def write(made: Path) -> None:
+        for path in sorted(folder.rglob("*")):
+            inner = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in inner.parts):
+                _take(path, made / PIPELINE / inner)
+        for lora in loras:
+            _take(lora, made / LORAS / lora.name)
+
+    meta: dict[str, Any] = {"family": "diffusers", "codec": "image", "objective": "pictures", "pipeline": kind,
+                            "left_out": left_out, "loras": [lora.stem for lora in loras], "controls": {}, "metrics": {}}
+    digests = {name: facts["sha256"] for name, facts in file_table(folder, without=()).items()}
+
+    def lineage(content: str) -> Lineage:
+        return Lineage(kind="model", name=target.name, content=content, step="import",
+                       parameters={"source": folder.resolve().name, "pipeline": kind, "files": digests,
+                                   "loras": [lora.name for lora in loras]},
+                       licences=[Licence(spdx=licence or UNKNOWN_LICENCE, evidence="stated at import" if licence else
+                                         "nobody said")])
+
+    card = (f"# {target.name}\n\nA `{kind}` of diffusers, imported from `{folder.resolve().name}`"
+            f"{' with the LoRAs ' + ', '.join(meta['loras']) if loras else ''}. Licence: "
+            f"{licence or 'not stated; find out before you use its pictures'}.\n")
+    return Bundle.create(target, meta=meta, lineage=lineage, write=write, card=card, replace=False)
+
+
+def _take(source: Path, target: Path) -> None:
+    """Link a file, or copy it where that is not possible; weights are gigabytes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
