@@ -26,12 +26,12 @@ def test_from_a_folder_to_a_picture_and_back(tmp_path: Path) -> None:
     assert told["pipeline"] == "StableDiffusionPipeline"
     assert "strength" in told["controls"]
     done = bottega("generate", "a red star", "--model", "tiny", "--steps", "3", "--n", "2", "--grid", "-o", "star.png",
-                   home=tmp_path / "workshop", cwd=tmp_path)
+                   cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["star-0.png", "star-1.png", "star-grid.png"]
     assert bottega("reproduce", "star-1.png", cwd=tmp_path).stdout.strip() == "same pixels"
     done = bottega("generate", "", "--model", "tiny", "--image", "star-0.png", "--steps", "3", "-o", "near.png",
-                   home=tmp_path / "workshop", cwd=tmp_path)
+                   cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert bottega("reproduce", "near.png", cwd=tmp_path).stdout.strip() == "same pixels"
     again = bottega("import", str(source), "--name", "tiny", cwd=tmp_path)
