@@ -40,12 +40,34 @@ class ConditionStates(NamedTuple):
         words = None if self.words is None else self.words[first:end]
         return ConditionStates(self.vector[first:end], words, None if self.seen is None else self.seen[first:end])
 
+    def filled(self, count: int) -> ConditionStates:
+        """Return `count` rows, the last one repeated as often as is needed."""
+        vector, words, seen = (None if part is None else filled(part, count) for part in self)
+        assert vector is not None
+        return ConditionStates(vector, words, seen)
+
     def between(self, other: ConditionStates, share: float) -> ConditionStates:
         """Return the condition at `share` (0: this one, 1: the other) of the line between two."""
+        if share in (0, 1):  # not the other one's words beside them
+            return other if share else self
         vector = self.vector * (1 - share) + other.vector * share
         if self.words is None or other.words is None or self.seen is None or other.seen is None:
             return ConditionStates(vector)
         return ConditionStates(vector, self.words * (1 - share) + other.words * share, self.seen | other.seen)
+
+
+def filled(rows: Tensor, count: int) -> Tensor:
+    """Return `count` rows of [B, ...], the last one repeated as often as is needed."""
+    missing = count - len(rows)
+    return rows if missing <= 0 else torch.cat((rows, rows[-1:].expand(missing, *rows.shape[1:])))
+
+
+def joined(parts: list[ConditionStates]) -> ConditionStates:
+    """Return the rows of several conditions after one another."""
+    words = [part.words for part in parts if part.words is not None]
+    seen = [part.seen for part in parts if part.seen is not None]
+    return ConditionStates(torch.cat([part.vector for part in parts]), torch.cat(words) if words else None,
+                           torch.cat(seen) if seen else None)
 
 
 class _WordLayer(nn.Module):

@@ -20,11 +20,12 @@ from bottega.core.errors import ControlError, InputError
 from bottega.core.request import Controls
 from bottega.families import flow, pictures
 from bottega.families.base import Batch, Loss
-from bottega.families.conditions import ConditionStates
+from bottega.families.conditions import ConditionStates, filled, joined
 from bottega.families.diffusion_network import Denoiser, DiffusionConfig
 from bottega.families.ema import EMA
 
 _VARIATION = 0.6  # strength when none is said: the shapes change, the composition stays
+_BLOCK = 8  # rows that the network is called for at a time: a row's bits then depend neither on its place nor company
 _FAR = 4  # one of so many rows learns a whole step in a mean flow, the others a slope
 
 
@@ -34,7 +35,7 @@ class Diffusion(pictures.PictureGenerator):
     family = "diffusion"
     Config = DiffusionConfig
     understands: ClassVar[frozenset[str]] = frozenset(
-        {"seed", "n", "steps", "guidance_scale", "negative_prompt", "strength"})
+        {"seed", "n", "steps", "guidance_scale", "negative_prompt", "strength", "sampler"})
     unsaved: ClassVar[tuple[str, ...]] = ("denoiser",)
     config: DiffusionConfig
 
@@ -114,38 +115,37 @@ class Diffusion(pictures.PictureGenerator):
 
     @torch.no_grad()
     def draw(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], *, controls: Controls,
-             negative: Tensor | None = None, sampler: flow.Sampler = "euler", exact: bool = True) -> Iterator[Tensor]:
+             negative: Tensor | None = None, exact: bool = True) -> Iterator[Tensor]:
         """Make pictures; yield at each step what they are going to be, float [B, C, H, W] in [-1, 1].
 
         Args:
             labels: int64 [B], -1 for no class.
             text: int64 [B, T], 0 for padding.
             rng: one CPU generator a picture.
-            controls: `steps` (8; a mean flow 2) and `guidance_scale` (1.5; 1 draws the data as they are, more follows
-                the condition closer and varies less).
+            controls: `steps` (8; a mean flow 2), `guidance_scale` (1.5; 1 draws the data as they are, more follows
+                the condition closer and varies less) and `sampler` (euler; see `flow.solve`).
             negative: int64 [T] or [B, T]: a caption to stay away from, by guidance.
-            sampler: see `flow.solve`.
-            exact: call the network for each picture alone. Kernels sum in another order for another batch, so only
-                then has a picture the same bytes whatever is made beside it. Without, a batch is faster.
+            exact: call the network for a fixed number of rows at a time. Kernels sum in another order for a batch of
+                another size, so only then has a picture the same bytes whatever is made beside it. Without, the whole
+                batch goes at once.
 
         Raises:
             InputError: a class or word that the model does not have, or lengths that do not fit.
-            ControlError: there is no such sampler.
+            ControlError: words to stay away from, and the model knows none.
         """
         self.check_conditions(labels, text, rng)
         noise = pictures.pixel_noise(rng, (self.config.channels, *self.config.size), self.device)
-        lanes = self._lanes(labels, text, negative, self._scale(controls), exact)
-        yield from self._walk(noise, lanes, flow.schedule(self._steps(controls)), controls, sampler)
+        wishes = self._wishes(labels, text, negative, self._scale(controls), exact)
+        yield from self._walk(noise, wishes, flow.schedule(self._steps(controls)), controls, exact)
 
     @torch.no_grad()
     def redraw(self, images: Tensor, labels: Tensor, text: Tensor, rng: list[torch.Generator], *, controls: Controls,
-               mask: Tensor | None = None, negative: Tensor | None = None, sampler: flow.Sampler = "euler",
-               exact: bool = True) -> Iterator[Tensor]:
+               mask: Tensor | None = None, negative: Tensor | None = None, exact: bool = True) -> Iterator[Tensor]:
         """Start from given pictures: vary them, lead them to a condition, or fill holes; previews as in `draw`.
 
         Args:
             images: float [B, C, H, W] in [-1, 1].
-            labels, text, rng, negative, sampler, exact: as in `draw`.
+            labels, text, rng, negative, exact: as in `draw`.
             controls: also `strength`, the time to start from: 0 returns the pictures, 1 keeps nothing of what is
                 redrawn. 0.6 when unset, 1 with a mask.
             mask: bool [B, 1, H, W] or broadcastable to it, True where to redraw; all other pixels keep their exact
@@ -166,19 +166,19 @@ class Diffusion(pictures.PictureGenerator):
         if not steps:
             yield images
             return
-        lanes = self._lanes(labels, text, negative, self._scale(controls), exact)
-        yield from self._walk(flow.mix(images, noise, strength), lanes, flow.schedule(steps, strength), controls,
-                              sampler, images, mask)
+        wishes = self._wishes(labels, text, negative, self._scale(controls), exact)
+        yield from self._walk(flow.mix(images, noise, strength), wishes, flow.schedule(steps, strength), controls,
+                              exact, images, mask)
 
     @torch.no_grad()
-    def blend(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], count: int, *, controls: Controls,
-              sampler: flow.Sampler = "euler") -> Iterator[Tensor]:
+    def blend(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], count: int, *,
+              controls: Controls) -> Iterator[Tensor]:
         """Draw `count` pictures on the way from one to another, both ends included; previews as in `draw`.
 
         Args:
             labels, text, rng: of the two ends; the first and last picture are those that `draw` makes of them.
             count: at least 2.
-            controls, sampler: as in `draw`.
+            controls: as in `draw`.
 
         Raises:
             InputError: not two ends, or fewer than two pictures; otherwise as in `draw`.
@@ -188,11 +188,11 @@ class Diffusion(pictures.PictureGenerator):
             raise InputError(f"a way between {len(rng)} pictures in {count} pictures is none",
                              fix="give two ends and ask for at least two pictures")
         noise = pictures.pixel_noise(rng, (self.config.channels, *self.config.size), self.device)
-        first, last = self._lanes(labels, text, None, self._scale(controls), exact=True)
         shares = [index / (count - 1) for index in range(count)]
         starts = torch.cat([flow.slerp(noise[:1], noise[1:], share) for share in shares])
-        lanes = [first.between(last, share) for share in shares]
-        yield from self._walk(starts, lanes, flow.schedule(self._steps(controls)), controls, sampler)
+        ends = self._wishes(labels, text, None, self._scale(controls), exact=True)
+        wishes = [joined([states.rows(0, 1).between(states.rows(1, 2), share) for share in shares]) for states in ends]
+        yield from self._walk(starts, wishes, flow.schedule(self._steps(controls)), controls, exact=True)
 
     def _steps(self, controls: Controls) -> int:
         return controls.steps or (2 if self.config.objective == "meanflow" else 8)
@@ -209,9 +209,9 @@ class Diffusion(pictures.PictureGenerator):
             wanted = f"[{count}, 1, {self.config.size[0]}, {self.config.size[1]}]"
             raise InputError(f"a mask of shape {list(mask.shape)} does not fit", fix=f"give {wanted}") from None
 
-    def _lanes(self, labels: Tensor, text: Tensor, negative: Tensor | None, scale: float,
-               exact: bool) -> list[ConditionStates]:
-        """Return the conditions of each call of the network: wanted rows, then plain rows when guidance needs them."""
+    def _wishes(self, labels: Tensor, text: Tensor, negative: Tensor | None, scale: float,
+                exact: bool) -> list[ConditionStates]:
+        """Return what is asked for, and with guidance also what to lead away from; a row a picture in both."""
         labels, text = labels.to(self.device), text.to(self.device)
         plain = torch.zeros_like(text)
         if negative is not None:
@@ -221,34 +221,29 @@ class Diffusion(pictures.PictureGenerator):
             plain = negative.to(self.device).expand(len(text), -1)
             longest = max(text.shape[1], plain.shape[1])
             text, plain = (F.pad(part, (0, longest - part.shape[1])) for part in (text, plain))
-        encode = self.averaged.encode
-        lanes = []
-        for first in range(0, len(labels), 1 if exact else len(labels)):
-            rows = slice(first, first + 1 if exact else len(labels))
-            if scale == 1:
-                lanes.append(encode(labels[rows], text[rows]))
-            else:
-                lanes.append(encode(torch.cat((labels[rows], torch.full_like(labels[rows], -1))),
-                                    torch.cat((text[rows], plain[rows]))))
-        return lanes
+        asked = [(labels, text)] if scale == 1 else [(labels, text), (torch.full_like(labels, -1), plain)]
+        size = _BLOCK if exact else len(labels)
+        return [joined([self.averaged.encode(filled(labels[first:first + size], size),
+                                             filled(text[first:first + size], size))
+                        for first in range(0, len(labels), size)]).rows(0, len(labels)) for labels, text in asked]
 
-    def _walk(self, z: Tensor, lanes: list[ConditionStates], times: list[float], controls: Controls,
-              sampler: flow.Sampler, known: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Tensor]:
+    def _walk(self, z: Tensor, wishes: list[ConditionStates], times: list[float], controls: Controls, exact: bool,
+              known: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Tensor]:
         """Yield the clean pictures seen at each step from z at times[0]."""
-        scale, network = self._scale(controls), self.averaged
+        size = _BLOCK // len(wishes) if exact else len(z)
+        firsts = range(0, len(z), size)
+        lanes = [joined([states.rows(first, first + size).filled(size) for states in wishes]) for first in firsts]
 
         def predict(z: Tensor, now: float, then: float) -> Tensor:
-            made, row = [], 0
-            for states in lanes:
-                rows = len(states.vector) // (1 if scale == 1 else 2)
-                part = z[row:row + rows]
-                part = part if scale == 1 else part.repeat(2, 1, 1, 1)
+            made = []
+            for first, states in zip(firsts, lanes, strict=True):
+                part = filled(z[first:first + size], size).repeat(len(wishes), 1, 1, 1)
                 t = torch.full((len(part),), now, device=z.device)
-                clean = network(part, t, torch.full_like(t, now - then), states)
-                made.append(clean if scale == 1 else flow.guide(clean[:rows], clean[rows:], scale))
-                row += rows
-            return torch.cat(made)
+                clean = self.averaged(part, t, torch.full_like(t, now - then), states)
+                made.append(clean if len(wishes) == 1 else
+                            flow.guide(clean[:size], clean[size:], self._scale(controls)))
+            return torch.cat(made)[:len(z)]
 
         known_kept = predict if mask is None or known is None else flow.keep_known(predict, known, mask)
-        for picture in flow.solve(known_kept, z, times, sampler):
+        for picture in flow.solve(known_kept, z, times, controls.sampler or "euler"):
             yield picture.clamp(-1, 1)
