@@ -194,7 +194,7 @@ def test_timed_choices_leave_no_trace_and_are_remembered(tmp_path: Path):
 
 
 def test_samples_are_shown_and_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def sample() -> str:
+    def sample(step: int) -> str:
         return f"drawn {torch.rand(1).item():.3f}"
 
     generator = tiny.Tiny()

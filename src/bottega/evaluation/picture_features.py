@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from bottega.core.errors import DataError, InputError, suggest
 from bottega.evaluation.picture_distances import Features, Pixels, as_pixels
-from bottega.evaluation.picture_network import BATCH, FEATURES, Network, Projection, as_floats, fit, seeded
+from bottega.evaluation.picture_network import BATCH, FEATURES, WIDTH, Network, Projection, as_floats, fit, seeded
 from bottega.evaluation.picture_prompts import Answers, Labels, agreement, as_answers
 from bottega.evaluation.statistics import Figure, rate
 
@@ -35,18 +35,24 @@ class Judge:
         accuracy: its agreement with the labels of real held-out pictures, by attribute: the most that a model of
             pictures can score.
         bar: the accuracy below which it refuses to score.
+        centre: mean of the network's numbers over training pictures [d]; basis: their main directions [d, at most 64].
     """
 
-    def __init__(self, network: Network | Projection, questions: Mapping[str, Sequence[str]], train: Pixels,
+    def __init__(self, network: Network | Projection, questions: Mapping[str, Sequence[str]], shape: Sequence[int],
                  bar: float) -> None:
         self.network, self.bar = network, bar
         self.questions = {question: list(answers) for question, answers in questions.items()}
-        self.shape = tuple(train.shape[1:])
+        self.shape = tuple(shape)
         self.accuracy: dict[str, Figure] = {}
-        known = torch.cat(self._read(train[:_PROJECTED], network.embed)).double().numpy()
-        self._centre = known.mean(axis=0)
+        self.centre: Features = np.zeros(1)
+        self.basis: Features = np.eye(1)
+
+    def measure(self, train: Pixels) -> None:
+        """Find centre and main directions of the features of training pictures."""
+        known = torch.cat(self._read(train[:_PROJECTED], self.network.embed)).double().numpy()
+        self.centre = known.mean(axis=0)
         variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(known, rowvar=False)))
-        self._basis = directions[:, -FEATURES:] / (math.sqrt(float(variances[-FEATURES:].mean())) or 1.0)
+        self.basis = directions[:, -FEATURES:] / (math.sqrt(float(variances[-FEATURES:].mean())) or 1.0)
 
     @torch.no_grad()
     def _read(self, pictures: ArrayLike, head: Any) -> list[Any]:
@@ -63,7 +69,7 @@ class Judge:
             InputError: the pictures have another shape than the judge's.
         """
         found = torch.cat(self._read(pictures, self.network.embed)).double().numpy()
-        return np.asarray((found - self._centre) @ self._basis)
+        return np.asarray((found - self.centre) @ self.basis)
 
     def predict(self, pictures: ArrayLike) -> dict[str, list[str]]:
         """Return the answer to each question for each picture.
@@ -148,7 +154,9 @@ def train_judge(pictures: ArrayLike, labels: Labels | None, *, seed: int = 0,
         raise DataError(f"{len(pixels)} pictures are too few to train a judge", fix=f"give at least {_FEWEST}")
     if labels is None:
         with seeded(seed):
-            return Judge(Projection(as_floats(pixels[:_PROJECTED])), {}, pixels, bar)
+            judge = Judge(Projection.of(as_floats(pixels[:_PROJECTED])), {}, pixels.shape[1:], bar)
+        judge.measure(pixels)
+        return judge
     answers = as_answers(labels, len(pixels))
     order = np.random.default_rng(seed).permutation(len(pixels))
     if held_out is None:
@@ -164,10 +172,11 @@ def train_judge(pictures: ArrayLike, labels: Labels | None, *, seed: int = 0,
     targets = np.array([[codes[_attribute(question)].get(given[place] or "", -1) for question, given in answers.items()]
                         for place in order], dtype=np.int64)
     with seeded(seed) as shuffle:
-        sizes = {name: len(given) for name, given in known.items() if given}
-        network = Network(pixels.shape[1:], list(answers), sizes, 32)
+        network = Network(pixels.shape[1:], list(answers), {name: len(given) for name, given in known.items() if given},
+                          WIDTH)
         fit(network, pixels[order], targets, steps, shuffle, "Training the judge of pictures")
-    judge = Judge(network, {question: known[_attribute(question)] for question in answers}, pixels[order], bar)
+    judge = Judge(network, {question: known[_attribute(question)] for question in answers}, pixels.shape[1:], bar)
+    judge.measure(pixels[order])
     wanted = as_answers(held_out[1], len(as_pixels(held_out[0])))
     judge.accuracy = agreement(judge.predict(held_out[0]), {name: wanted[name] for name in answers if name in wanted})
     return judge

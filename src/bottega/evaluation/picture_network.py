@@ -16,6 +16,7 @@ from bottega.core.progress import track
 from bottega.evaluation.picture_distances import Pixels
 
 FEATURES = 64
+WIDTH = 32  # maps of a judge's first convolution
 BATCH = 64
 _CROP = 16  # cells of a soft crop
 
@@ -83,11 +84,15 @@ class Network(nn.Module):
 class Projection(nn.Module):
     """The (at most 64) directions in which unlabelled pictures differ most; it answers no question."""
 
-    def __init__(self, pictures: Tensor) -> None:
+    def __init__(self, directions: Tensor) -> None:
         super().__init__()
-        flat = pictures.flatten(1)
-        directions = torch.svd_lowrank(flat - flat.mean(0), q=min(FEATURES, *flat.shape), niter=4)[2]
         self.register_buffer("directions", directions)
+
+    @staticmethod
+    def of(pictures: Tensor) -> Projection:
+        """Find the directions of float pictures [n, C, H, W]."""
+        flat = pictures.flatten(1)
+        return Projection(torch.svd_lowrank(flat - flat.mean(0), q=min(FEATURES, *flat.shape), niter=4)[2])
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Return features [n, at most 64] of float pictures."""

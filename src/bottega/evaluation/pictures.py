@@ -108,14 +108,16 @@ def _warnings(scores: Mapping[str, Score]) -> list[str]:
                     "train on more pictures, or for less long")
     if made("coverage")["high"] < 0.7 * real("coverage")["value"]:
         said.append(f"missing kinds: the pictures cover {made('coverage')['value']:.0%} of the real ones, "
-                    f"other real pictures {real('coverage')['value']:.0%}; lower the guidance, or train longer")
+                    f"other real pictures {real('coverage')['value']:.0%}; train longer, or lower the guidance if "
+                    "there is one")
     if "told_apart" in scores and made("told_apart")["low"] > max(0.75, real("told_apart")["high"]):
         said.append(f"visible faults: a fresh network tells {made('told_apart')['value']:.0%} of the pictures rightly "
                     "as real or made; look at them closely for blur, noise and edges")
     for name, score in scores.items():
         if name.startswith("shows ") and score["made"]["high"] < 0.8 * score["real"]["value"]:
             said.append(f"prompts not followed: {score['made']['value']:.0%} show the {name[6:]} that was asked for, "
-                        f"of real pictures {score['real']['value']:.0%}; raise the guidance, or train longer")
+                        f"of real pictures {score['real']['value']:.0%}; train longer, or raise the guidance if "
+                        "there is one")
     return said
 
 

@@ -21,6 +21,7 @@ from bottega.core.files import write_atomic
 from bottega.core.lineage import Lineage
 from bottega.core.request import Step
 from bottega.evaluation.charts import Series, bars, line_chart, number
+from bottega.evaluation.picture_report import Drawn, compared, score_rows
 
 _VISIBLE = {"\n", "\t", "\u200c", "\u200d"}  # the joiners are part of writing many languages and emoji
 
@@ -72,8 +73,11 @@ class Stage:
             values as rules.
         metrics: what was measured on held-out data after the stage.
         samples: outputs for the shared prompts.
+        drawn: sheets and strips of pictures.
+        judged: what `evaluation.pictures.judge_pictures` found.
+        warnings: what a person should know before believing in the model, in plain words.
         facts: settings worth showing (parameters, learning rate, precision …).
-        cost: time and energy of the stage; `tokens` of work done.
+        cost: time and energy of the stage; `tokens` of work done, in `unit`.
         reused: the stage was made by an earlier run; its cost is of that run.
     """
 
@@ -84,15 +88,19 @@ class Stage:
     watch: Sequence[str] = ("bits_per_byte",)
     metrics: Sequence[Metric] = ()
     samples: Sequence[Sample] = ()
+    drawn: Sequence[Drawn] = ()
+    judged: Mapping[str, Any] | None = None
+    warnings: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     tokens: int = 0
+    unit: str = "tokens"
     reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DataCard:
-    """What a dataset is made of: documents kept and dropped by reason, by split and source, and under what licences."""
+    """What a dataset is made of: documents or pictures (`unit`) kept and dropped by reason, by split and source."""
 
     name: str
     kept: int
@@ -102,6 +110,7 @@ class DataCard:
     licences: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
+    unit: str = "documents"
 
     @staticmethod
     def of(card: Mapping[str, Any], name: str = "") -> DataCard:
@@ -109,12 +118,21 @@ class DataCard:
         about = card["bottega"]
         stages, splits = about["stages"], about["splits"]
         unread = {f"not read: {reason}": count for reason, count in stages["skipped"].items() if count}
-        size = sum(split["bytes"] for split in splits.values())
+        if about["kind"] == "pictures":
+            codec, captions, counted = about["codec"], about["captions"], "pictures"
+            sources = about["sources"]
+            facts = {"shape": f"{codec['width']}x{codec['height']}, {'grey' if codec['channels'] == 1 else 'colour'}",
+                     "classes": len(codec["classes"]), "with a caption": captions["with"],
+                     "words": len(codec["words"]) - 2}
+        else:
+            counted = "rows"
+            sources = {source: counts.get("kept", 0) for source, counts in about["sources"].items()}
+            facts = {"text": f"{sum(split['bytes'] for split in splits.values()) / 1e6:.1f} MB"}
         return DataCard(
             name=name or card["name"], kept=stages["kept"], dropped={**stages["dropped"], **unread},
-            splits={split: counts["rows"] for split, counts in splits.items()},
-            sources={source: counts.get("kept", 0) for source, counts in about["sources"].items()},
-            licences=sorted(about["licences"]), facts={"text": f"{size / 1e6:.1f} MB"}, digest=about["digest"])
+            splits={split: counts[counted] for split, counts in splits.items()}, sources=sources,
+            licences=sorted(about["licences"]), facts=facts, digest=about["digest"],
+            unit="pictures" if counted == "pictures" else "documents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +192,15 @@ def _curves(stage: Stage, baselines: Mapping[str, Mapping[str, float]]) -> list[
     def held_out(name: str) -> Series:
         return Series("held out", points(lambda line: (line.get("validation") or {}).get(name)), dots=True)
 
-    loss = [Series("training", points(lambda line: line.get("loss"))), held_out("loss")]
-    drawn = [line_chart(loss, title="Loss", x="minutes", y="nats")]
+    players = list(next((line["players"] for line in stage.history if line.get("players")), {}))
+    training = [Series(player, points(lambda line, player=player: (line.get("players") or {}).get(player)))
+                for player in players] or [Series("training", points(lambda line: line.get("loss")))]
+    drawn = [line_chart([*training, held_out("loss")], title="Loss", x="minutes", y="")]
     for name in stage.watch:
         title = name.replace("_", " ").capitalize()
-        drawn.append(line_chart([held_out(name)], title=title, x="minutes", y="", rules=baselines.get(name)))
+        seen = points(lambda line, name=name: (line.get("metrics") or {}).get(name)) if players else []
+        drawn.append(line_chart([Series("training", seen), held_out(name)], title=title, x="minutes", y="",
+                                rules=baselines.get(name)))
     return [figure for figure in drawn if figure]
 
 
@@ -224,13 +246,14 @@ def render(data: ReportData) -> str:
     trained = [stage for stage in data.stages if stage.kind != "untrained"]
     total = sum((stage.cost for stage in trained), Cost())
     cards = [(card, bars({"kept": card.kept, **{f"dropped: {k}": v for k, v in card.dropped.items()}},
-                         title="Documents", note="dropped ones stay in the dataset, with the reason"))
+                         title=card.unit.capitalize(), note="dropped ones stay in the dataset, with the reason"))
              for card in data.data]
     page = pages.get_template("report.html.j2").render(
         report=data, trained=trained, total=total, cards=cards, version=bottega.__version__,
         curves={stage.name: _curves(stage, data.baselines) for stage in trained},
+        pictured=[stage for stage in data.stages if stage.drawn or stage.judged],
         metrics=_metric_rows(data.stages), measured=[stage for stage in data.stages if stage.metrics],
-        samples=_sample_rows(data.stages), money=lambda cost: _money(cost, data.price_per_kwh))
+        samples=_sample_rows(data.stages), score_rows=score_rows, compared=compared, money=lambda cost: _money(cost, data.price_per_kwh))
     return visible(page)
 
 

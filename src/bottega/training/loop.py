@@ -28,7 +28,7 @@ from bottega.training.choices import Choices, choose, optimisers, signature
 from bottega.training.compilation import compiled_loss, compiler_cache
 from bottega.training.display import Display, duration
 from bottega.training.interrupt import stop_requests
-from bottega.training.metrics import HISTORY, MetricsLog
+from bottega.training.metrics import HISTORY, MetricsLog, read_history
 from bottega.training.optim import Optimiser
 from bottega.training.peak import Notebook
 from bottega.training.schedule import Clock, rate
@@ -68,7 +68,7 @@ class TrainResult:
 
 
 def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, resume: bool = False,
-          facts: dict[str, Any] | None = None, sample: Callable[[], str] | None = None,
+          facts: dict[str, Any] | None = None, sample: Callable[[int], str] | None = None,
           cache: Path | None = None, notes: dict[str, Any] | None = None) -> TrainResult:
     """Train `objective.generator` in place until the budget is spent.
 
@@ -79,7 +79,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         seed: of everything random.
         resume: go on from the newest checkpoint that verifies; a finished run returns at once.
         facts: JSON identity of data, codec and recipe; a resume under other facts is refused.
-        sample: makes a text to show every `spec.sample_every` of the budget.
+        sample: makes a text to show every `spec.sample_every` of the budget, given the number of steps done.
         notes: JSON to keep in `run/resolved.json` beside the choices.
         cache: folder for measured peaks, timed choices and compiled code; default `run/cache`.
 
@@ -157,6 +157,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             clock.reserve = time.perf_counter() - began
             if figures:
                 display.note(f"step {step}: held-out " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+            for advice in generator.warnings(read_history(run)):
+                display.note(f"warning: {advice}")
             return figures
 
         if step == 0:
@@ -168,8 +170,10 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             began = time.perf_counter()
             batches = objective.batch(step)
             work = sum(objective.tokens(batch) for batch in batches)
-            share = rate(clock.during(progress, step=step, tokens=tokens, step_tokens=work), spec)
+            during = clock.during(progress, step=step, tokens=tokens, step_tokens=work)
+            share = rate(during, spec)
             seed_step(seed, step)
+            generator.before_step(during)
             if not generator.training:
                 generator.train()
             outcomes: dict[str, Outcome] = {}
@@ -199,7 +203,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             display.update(step=step, progress=min(progress, 1.0), loss=outcome.loss, rate=pace, seconds=seconds(),
                            watt_hours=lambda: cost_before.energy_wh_high + meter.read().energy_wh_high)
             if sample and spec.sample_every and progress < 1 and _crossed(before, progress, spec.sample_every):
-                display.note(f"step {step}: " + _sample(sample, generator))
+                display.note(f"step {step}: " + _sample(sample, step, generator))
             due = spec.checkpoint_every and step % spec.checkpoint_every == 0
             if due or (spec.checkpoint_every is None and time.perf_counter() - last_save >= _CHECKPOINT_SECONDS):
                 save()
@@ -315,10 +319,10 @@ def _diverged(step: int, loss: float, folder: Path, generator: torch.nn.Module, 
                             f"training.learning_rate={choices.learning_rate / 3:.2g}")
 
 
-def _sample(sample: Callable[[], str], generator: torch.nn.Module) -> str:
+def _sample(sample: Callable[[int], str], step: int, generator: torch.nn.Module) -> str:
     """Return a sample text; a sample that fails must not end the training."""
     generator.eval()
     try:
-        return sample()
+        return sample(step)
     except BottegaError as error:
         return f"(no sample: {error.problem})"

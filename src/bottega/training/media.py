@@ -30,6 +30,7 @@ from bottega.data.pipeline import prepare
 from bottega.families.base import Generator
 from bottega.families.pictures import PictureGenerator
 from bottega.objectives.base import Objective
+from bottega.training import picture_look, picture_report
 from bottega.training.sizes import Sizes
 
 _KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
@@ -65,8 +66,18 @@ class Medium(Protocol):
                   settings: Any, home: Path) -> Objective:
         """Return the objective with its data attached."""
 
-    def sampler(self, recipe: Recipe, generator: Any, codec: Any) -> Callable[[], str] | None:
-        """Return a function that shows what the model makes now, for a terminal; None where nothing can be shown."""
+    def sampler(self, recipe: Recipe, generator: Any, codec: Any, dataset: Any, run: Path) -> Callable[[int], str]:
+        """Return a function that shows what the model makes after a step, in a text for the terminal.
+
+        Args:
+            recipe: what is made.
+            generator: while it is trained.
+            codec, dataset: its data.
+            run: folder of the run, for what no terminal shows.
+        """
+
+    def report(self, bundle: Bundle, dataset: Any, home: Path) -> None:
+        """Write what people should see of a finished model into its run, and say where it is."""
 
 
 class Texts:
@@ -146,13 +157,14 @@ class Texts:
             objective = build(generator, codec, dataset, **common)
         return objective
 
-    def sampler(self, recipe: Recipe, generator: Any, codec: TextCodec) -> Callable[[], str] | None:
+    def sampler(self, recipe: Recipe, generator: Any, codec: TextCodec, dataset: Dataset,
+                run: Path) -> Callable[[int], str]:
         """Return a function that writes a short text."""
         talk = recipe.objective.kind in objectives.NEEDS_BASE
         prompts = recipe.evaluation.prompts or ["How can you help me?" if talk else "The"]
         count = 0
 
-        def sample() -> str:
+        def sample(_: int) -> str:
             nonlocal count
             from bottega.generation.engine import Engine
 
@@ -166,6 +178,9 @@ class Texts:
             return f"{prompt} → {engine.generate(request).outputs[0].text!r}"
 
         return sample
+
+    def report(self, bundle: Bundle, dataset: Dataset, home: Path) -> None:
+        """Do nothing: a text model is shown by the demo's report, `bottega explain` and `bottega evaluate`."""
 
 
 class Pictures:
@@ -211,8 +226,14 @@ class Pictures:
             generator, codec, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed)
         return objective
 
-    def sampler(self, recipe: Recipe, generator: Any, codec: ImageCodec) -> None:
-        """Return nothing: a terminal shows no pictures."""
+    def sampler(self, recipe: Recipe, generator: Any, codec: ImageCodec, dataset: PictureDataset[ImageCodec],
+                run: Path) -> Callable[[int], str]:
+        """Return a function that draws a sheet into the run's folder."""
+        return picture_look.sampler(generator, dataset, recipe.controls, recipe.seed, run)
+
+    def report(self, bundle: Bundle, dataset: PictureDataset[ImageCodec], home: Path) -> None:
+        """Write the run's report.html."""
+        say(f"report: {picture_report.write(bundle, dataset, home)}")
 
 
 def build_pictures(recipe: Recipe, codec: ImageCodec) -> PictureGenerator:

@@ -105,13 +105,18 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     say(guess.table())
     objective = medium.objective(recipe, dataset, codec, generator, base, guess.sizes, settings, home)
     result = train(objective, recipe.training, run=run, seed=recipe.seed, resume=resume, facts=facts,
-                   sample=medium.sampler(recipe, generator, codec), cache=home / "cache",
+                   sample=medium.sampler(recipe, generator, codec, dataset, run), cache=home / "cache",
                    notes={"sizes": guess.plain()["sizes"], "estimate": guess.plain()})
     compared = truth(guess, result, family=generator.family, kind=kind, home=home)
     write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
     say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
                                         for name, pair in compared.items() if name != "watt_hours"))
-    return _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter)
+    bundle = _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter)
+    try:
+        medium.report(bundle, dataset, home)
+    except BottegaError as error:  # a full disk, for instance: the model is finished all the same
+        say(f"warning: no report: {error.problem}")
+    return bundle
 
 
 def _unchanged(target: Path, facts: str) -> Bundle | None:
