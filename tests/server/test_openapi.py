@@ -26,7 +26,7 @@ def test_answers_are_described(server: Running) -> None:
         assert ("text/event-stream" in content) == path.endswith(("completions", "generations", "edits"))
     form = paths["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["required"]) == {"image", "prompt"}
-    assert form["properties"]["image"]["format"] == "binary"
+    assert form["properties"]["image"]["contentMediaType"] == "application/octet-stream"
     assert "image/png" in paths["/v1/images/files/{output_id}.png"]["get"]["responses"]["200"]["content"]
 
 

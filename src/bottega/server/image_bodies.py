@@ -22,7 +22,8 @@ def _file(value: Any) -> Any:
     return value
 
 
-File = Annotated[bytes, BeforeValidator(_file), WithJsonSchema({"type": "string", "format": "binary"})]
+File = Annotated[bytes, BeforeValidator(_file),
+                 WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})]
 
 
 class ImageBody(Body):
