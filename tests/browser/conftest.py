@@ -39,6 +39,8 @@ class Served:
     store: Store
     lm: str
     assistant: str
+    pictures: str
+    digits: str
 
 
 @contextlib.contextmanager
@@ -68,10 +70,11 @@ def serve(home: Path, *options: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def served(small_workshop: SmallWorkshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server over a copy of the small workshop, one for each test file."""
-    home = copy_workshop(small_workshop, tmp_path_factory.mktemp("studio") / "workshop")
+    home = copy_workshop(small_workshop, tmp_path_factory.mktemp("studio") / "workshop", pictures=True)
     with serve(home) as url:
         store = Store.open(home)
-        yield Served(url, home, store, small_workshop.lm, small_workshop.assistant)
+        yield Served(url, home, store, small_workshop.lm, small_workshop.assistant, small_workshop.pictures,
+                     small_workshop.digits)
         store.close()
 
 

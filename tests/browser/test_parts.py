@@ -5,13 +5,13 @@ import math
 import pytest
 
 from bottega.core.request import Controls
-from bottega.studio.create import controls
+from bottega.studio.controls import PICTURES, TEXT, controls
 from bottega.studio.inside import columns
 from bottega.studio.studio import number, size
 
 
 def test_every_slider_stays_in_what_the_type_allows() -> None:
-    for control in controls():
+    for control in controls(TEXT) + controls(PICTURES):
         for value in (control.low, control.high):
             if value is not None:
                 Controls.parse({control.name: int(value) if control.whole else value})

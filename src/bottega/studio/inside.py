@@ -1,4 +1,4 @@
-"""The Inside pages: how an answer came about, token by token; `bottega serve`, then /inside.
+"""The Inside pages: how an answer came about, token by token, and a picture, step by step; `bottega serve`, /inside.
 
 Each position is shown twice: the model's own probabilities, and those after the controls, from which the token was
 drawn. What is not listed is summed up, so that each of the two columns makes a whole.
@@ -6,6 +6,7 @@ drawn. What is not listed is summed up, so that each of the two columns makes a 
 
 from __future__ import annotations
 
+import base64
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ from bottega.workshop.works import Work
 
 _SEARCHED = 500
 _SHOWN = 60
+_GIVEN = {"image": "the picture it started from", "mask": "the mask: what is white was drawn anew"}
 
 
 def columns(step: dict[str, Any]) -> dict[str, Any]:
@@ -74,15 +76,21 @@ def routes(studio: Studio) -> APIRouter:
         work, output = works.output(workshop.store, output_id)
         maker = next((one for one in workshop.models.served() if one.digest == work.model_digest), None)
         links = chain(maker.path, workshop.home) if maker else []
+        picture = output.media_type != works.TEXT
+        files = work.lineage.get("files") or []
+        given = {name: words for name, words in _GIVEN.items() if name in work.request}
         controls = {name: value for name, value in (work.request.get("controls") or {}).items() if value is not None}
         return studio.page("inside.html", active="inside", work=work, output=output, links=links,
                            licences=licences(links), controls=controls, messages=work.request.get("messages"),
-                           prompt=work.request.get("prompt"))
+                           prompt=work.request.get("prompt"), toward=work.request.get("toward"), given=given,
+                           picture=picture, kept=output.finish == "end" and output.text is not None,
+                           file_digest=(files[output.index] or "") if output.index < len(files) else "")
 
     @router.get("/studio/inside/{output_id}.json")
     async def data(output_id: str) -> JSONResponse:
         found = await workshop_inside.inside(workshop, output_id)
         positions = [columns(step) for step in found.steps]
-        return JSONResponse({"steps": positions, "replayed": found.replayed, "why": found.missing})
+        frames = [base64.b64encode(frame).decode() for frame in found.frames]
+        return JSONResponse({"steps": positions, "frames": frames, "replayed": found.replayed, "why": found.missing})
 
     return router

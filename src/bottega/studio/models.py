@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse
 
 from bottega.core.errors import NotFoundError, suggest
 from bottega.core.validate import Strict
@@ -18,6 +19,8 @@ from bottega.studio.studio import Studio, actor
 from bottega.workshop import feedback, improve, improvements, preferences, registry
 from bottega.workshop.models import Served
 
+# a run's report brings its own styles and pictures inside, and nothing that runs
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n+", re.DOTALL)
 
 
@@ -41,6 +44,11 @@ def weight(served: Served) -> int:
     return sum(file.stat().st_size for file in served.path.glob("*") if file.is_file())
 
 
+def sheet(run: Path) -> Path | None:
+    """Return the newest sheet of pictures that a run drew; None when it drew none."""
+    return max(run.glob("samples/*.png"), key=lambda file: file.name, default=None)
+
+
 def routes(studio: Studio) -> APIRouter:
     """Return the two pages and the JSON routes of the loop."""
     router, workshop = studio.router(), studio.workshop
@@ -51,6 +59,9 @@ def routes(studio: Studio) -> APIRouter:
         if name not in served:
             raise NotFoundError(f"there is no model '{name}'", fix=suggest(name, served))
         return served[name]
+
+    def run_of(served: Served) -> Path:
+        return workshop.home / "runs" / served.name
 
     @router.get("/models")
     def listing() -> HTMLResponse:
@@ -64,12 +75,28 @@ def routes(studio: Studio) -> APIRouter:
         served = find(name)
         links, meta = chain(served.path, workshop.home), description(served.path)
         loop: dict[str, Any] = {"pairs": 0, "counts": {}, "runs": [], "history": []}
-        if served.alias:
+        if served.alias and served.medium == "text":
             pairs = preferences.collect(store, preferences.rated_models(store, name)).pairs
             loop = {"pairs": len(pairs), "counts": feedback.counts(store, name),
                     "runs": improvements.listed(store, alias=name), "history": registry.history(store, name)}
         return studio.page("model.html", active="models", served=served, meta=meta, links=links, card=card(served),
-                           licences=licences(links), weight=weight(served), least=preferences.LEAST_PAIRS, **loop)
+                           licences=licences(links), weight=weight(served), sheet=sheet(run_of(served)) is not None,
+                           report=(run_of(served) / "report.html").is_file(), least=preferences.LEAST_PAIRS, **loop)
+
+    @router.get("/studio/models/{name}/sheet.png")
+    def drawn(name: str) -> FileResponse:
+        found = sheet(run_of(find(name)))
+        if found is None:
+            raise NotFoundError(f"the run of '{name}' drew no pictures")
+        return FileResponse(found, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
+
+    @router.get("/studio/models/{name}/report")
+    def report(name: str) -> FileResponse:
+        found = run_of(find(name)) / "report.html"
+        if not found.is_file():
+            raise NotFoundError(f"the run of '{name}' has no report")
+        return FileResponse(found, media_type="text/html; charset=utf-8", headers={
+            "Cache-Control": "private, no-cache", "Content-Security-Policy": _REPORT_POLICY})
 
     @router.post("/studio/models/{alias}/improve")
     def start(request: Request, alias: str) -> JSONResponse:

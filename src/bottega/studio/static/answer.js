@@ -31,7 +31,8 @@ export async function tell(feedback) {
   }
 }
 
-function chips(answer) {
+/** What the guard did and how an answer ended, as chips. */
+export function chips(answer) {
   const found = (answer.verdicts ?? []).map((verdict) => ({ ...verdict,
     did: typeof verdict.action === "number" ? ACTIONS[verdict.action] : String(verdict.action).toLowerCase() }));
   const nodes = found.filter((verdict) => verdict.did !== "allow").map((verdict) => h(
@@ -43,7 +44,8 @@ function chips(answer) {
   return nodes;
 }
 
-function problem(failure, retry) {
+/** A failure in words, with a button to try again. */
+export function problem(failure, retry) {
   const checks = (failure.checks ?? []).map((verdict) => `${verdict.check}: ${verdict.reason}`);
   const again = retry && button("again", "Try again", retry, { words: true, kind: "small", testid: "retry" });
   if (again && failure.wait) {
@@ -55,12 +57,12 @@ function problem(failure, retry) {
     h("div.row", {}, again));
 }
 
-/** The reasons and comment that may follow a thumb. */
-function why(answer, close) {
+/** The reasons and comment that may follow a thumb; `words` are the reasons to offer for each thumb. */
+export function why(answer, close, words = REASONS) {
   const picked = new Set();
   const comment = h("textarea", { rows: 2, maxLength: 4000, placeholder: "In your words (may stay empty)",
     "aria-label": "Comment", testid: "comment" });
-  const reasons = REASONS[answer.thumb].map((reason) => h("button.button", { type: "button", "aria-pressed": "false",
+  const reasons = words[answer.thumb].map((reason) => h("button.button", { type: "button", "aria-pressed": "false",
     testid: "reason", onclick: (event) => {
       if (!picked.delete(reason)) picked.add(reason);
       event.target.setAttribute("aria-pressed", picked.has(reason));

@@ -42,17 +42,20 @@ async function send(address, options) {
   return response;
 }
 
-const posted = (body, signal) => ({
+const posted = (body, signal) => (body instanceof FormData ? { method: "POST", signal, body } : {
   method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
 });
 
 /** GET JSON. */
 export const get = async (address) => (await send(address)).json();
 
+/** GET a file. */
+export const file = async (address) => (await send(address)).blob();
+
 /** POST JSON and return the JSON answer. */
 export const post = async (address, body = {}) => (await send(address, posted(body))).json();
 
-/** POST and yield each event of the stream as an object; ends at [DONE]. An error event is thrown. */
+/** POST JSON or a form and yield each event of the stream as an object; ends at [DONE]. An error event is thrown. */
 export async function* stream(address, body, signal) {
   const response = await send(address, posted(body, signal));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

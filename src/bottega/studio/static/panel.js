@@ -1,6 +1,7 @@
 // The panel of controls and the model pickers: fields ↔ settings.
 
 import { $ } from "./dom.js";
+import { showNumber, watchNumber } from "./fields.js";
 import { choices, modelOf, save, settings } from "./settings.js";
 
 const panel = $("#panel");
@@ -13,13 +14,7 @@ function setting() {
 function showField(field) {
   const name = field.dataset.control;
   const own = modelOf(settings.compare ? settings.side : "a")?.controls?.[name];
-  const value = setting().controls[name];
-  const number = $("input[type=number]", field);
-  const range = $("input[type=range]", field);
-  number.value = value ?? "";
-  if (name !== "seed") number.placeholder = own ?? "auto";
-  field.classList.toggle("unset", value === undefined);
-  if (range) range.value = value ?? own ?? { top_p: 1, repetition_penalty: 1, temperature: 1 }[name] ?? 0;
+  showNumber(field, setting().controls[name], own);
 }
 
 function checkSchema() {
@@ -84,22 +79,9 @@ export function togglePanel(open = !settings.panel) {
 export function setUpPanel({ changed, lastSeed }) {
   $("#model-b").append(...[...$("#model-a").children].map((group) => group.cloneNode(true)));
   for (const field of fields) {
-    const name = field.dataset.control;
-    const number = $("input[type=number]", field);
-    const range = $("input[type=range]", field);
-    number.addEventListener("change", () => {
-      if (number.validity.badInput) return;
-      let value = number.value === "" ? undefined : Number(number.value);
-      if (value !== undefined && number.min !== "") value = Math.max(value, Number(number.min));
-      if (value !== undefined && number.max !== "") value = Math.min(value, Number(number.max));
-      if (value !== undefined && number.step === "1") value = Math.round(value);
-      set(name, value);
+    watchNumber(field, (value) => {
+      set(field.dataset.control, value);
       showField(field);
-    });
-    range?.addEventListener("input", () => {
-      set(name, Number(range.value));
-      number.value = range.value;
-      field.classList.remove("unset");
     });
   }
   $("#system").addEventListener("input", (event) => { settings.system = event.target.value; save(); });
