@@ -49,6 +49,7 @@ def take_steps(model: PictureGenerator, data: Batch, steps: int, *, rate: float,
         chance = torch.Generator().manual_seed(step)
         rows = torch.randint(0, len(data["images"]), (batch,), generator=chance)
         seed_step(0, step)
+        model.before_step(step / (total or steps))
         seen.append({name: take(model.loss, [{key: value[rows] for key, value in data.items()}], name, optimiser,
                                 model=model, precision="fp32", clip=1.0, share=1 - step / (total or steps),
                                 device=torch.device("cpu")) for name, optimiser in players.items()})

@@ -35,8 +35,8 @@ def trained() -> VAE:
 
 
 @pytest.mark.parametrize(("facts", "overrides", "code"), [
-    (FACTS, {}, (16,)), (FACTS, {"spatial": True}, (4, 4, 4)), ({**FACTS, "size": (12, 8)}, {"blocks": 2}, (16,)),
-    (COLOUR, {}, (32,)), (COLOUR, {"spatial": True, "latent": 3}, (3, 8, 8)), ({**COLOUR, "vocab": 0}, {}, (32,)),
+    (FACTS, {}, (8,)), (FACTS, {"spatial": True}, (4, 4, 4)), ({**FACTS, "size": (12, 8)}, {"blocks": 2}, (8,)),
+    (COLOUR, {}, (16,)), (COLOUR, {"spatial": True, "latent": 3}, (3, 8, 8)), ({**COLOUR, "vocab": 0}, {}, (16,)),
 ])
 def test_pictures_of_any_shape_go_there_and_back(facts: dict[str, Any], overrides: dict[str, Any],
                                                  code: tuple[int, ...]) -> None:
@@ -137,20 +137,59 @@ def test_variations_go_from_the_picture_to_a_new_one(trained: VAE) -> None:
         trained.vary(images, 1.5, generators(5))
 
 
+def test_redrawing_is_variation_by_strength(trained: VAE) -> None:
+    images, labels = digits()[1]["images"][:3], digits()[1]["labels"][:3]
+    for strength in (0.0, 0.4):
+        (made,) = trained.redraw(images, labels, NO_TEXT.expand(3, 0), generators(3),
+                                 controls=Controls(strength=strength))
+        assert torch.equal(made, trained.vary(images, strength, generators(3), labels=labels))
+    (usual,) = trained.redraw(images, labels, NO_TEXT.expand(3, 0), generators(3), controls=Controls())
+    assert not torch.equal(usual, made)
+    with pytest.raises(InputError, match="cannot redraw a part"):
+        next(trained.redraw(images, labels, NO_TEXT.expand(3, 0), generators(3), controls=Controls(),
+                            mask=torch.ones(3, 1, 8, 8, dtype=torch.bool)))
+    with pytest.raises(InputError, match="do not fit this vae"):
+        next(trained.redraw(images[:, :, :4], labels, NO_TEXT.expand(3, 0), generators(3), controls=Controls()))
+
+
+def test_a_blend_walks_between_two_drawn_pictures(trained: VAE) -> None:
+    labels, text = torch.tensor([1, 8]), NO_TEXT.expand(2, 0)
+    (walk,) = trained.blend(labels, text, generators(2), 5, controls=Controls())
+    ends = next(trained.draw(labels, text, generators(2), controls=Controls()))
+    assert torch.equal(walk[[0, -1]], ends)
+    steps = (walk[1:] - walk[:-1]).flatten(1).norm(dim=1)
+    assert 0 < steps.min() <= steps.max() < 0.8 * (walk[-1] - walk[0]).norm()
+    for ends_given, count in ((1, 5), (2, 1)):
+        with pytest.raises(InputError, match="a way between"):
+            next(trained.blend(labels[:ends_given], text[:ends_given], generators(ends_given), count,
+                               controls=Controls()))
+
+
+def test_a_picture_without_a_class_is_seen_and_drawn_too(trained: VAE) -> None:
+    images, nothing = digits()[1]["images"], torch.full((100,), -1)
+    seen = trained.decode(trained.encode(images)[0])
+    assert (seen - images).square().mean() < 0.5 * images.var()
+    made = next(trained.draw(nothing, NO_TEXT.expand(100, 0), generators(100), controls=Controls()))
+    distance = torch.cdist(made.flatten(1), digits()[0]["images"].flatten(1)).min(1).values
+    between = torch.cdist(images[:100].flatten(1), digits()[0]["images"].flatten(1)).min(1).values
+    assert distance.median() < 1.5 * between.median()  # it looks like a digit
+    assert made.std(0).mean() > 0.5 * images.std(0).mean()  # and not always the same
+
+
 def test_codes_are_measured_and_traversed(trained: VAE) -> None:
     train = digits()[0]
     facts = trained.measure_latents([train])
     codes = trained.encode(train["images"], train["labels"])[0] * trained.scaling_factor
     torch.testing.assert_close(codes.std(), torch.tensor(1.0))
-    assert facts["shape"] == [16]
+    assert facts["shape"] == [8]
     assert len(facts["active"]) >= 4
     strongest = facts["active"][0]
     image, label = train["images"][0], train["labels"][:1]
     row = trained.traverse(image, strongest, torch.tensor([-2.0, 0.0, 2.0]), labels=label)
     assert row.shape == (3, 1, 8, 8)
     assert (row[2] - row[0]).norm() > 0.5
-    with pytest.raises(InputError, match="no dimension 16"):
-        trained.traverse(image, 16, torch.zeros(1))
+    with pytest.raises(InputError, match="no dimension 8"):
+        trained.traverse(image, 8, torch.zeros(1))
 
 
 def test_a_saved_model_draws_the_same(trained: VAE, tmp_path: Path) -> None:
@@ -171,7 +210,7 @@ def test_a_saved_model_draws_the_same(trained: VAE, tmp_path: Path) -> None:
 
 
 def test_the_weight_of_the_divergence_rises() -> None:
-    model = make(warmup_steps=4, beta=2.0).train()
+    model = make(warmup_steps=4, beta=2.0, drop=0).train()
     batch = {key: value[:16] for key, value in digits()[0].items()}
     totals = []
     for _ in range(6):
@@ -182,6 +221,9 @@ def test_the_weight_of_the_divergence_rises() -> None:
         model.steps += 1
     rises = [(total - totals[0][0]) / totals[0][1] for total, _ in totals]
     assert rises == pytest.approx([0, 0.5, 1, 1.5, 2, 2], rel=1e-3)
+    bounds = [make(beta=beta) for beta in (1.0, 3.0)]  # what is held out is the bound itself
+    bounds[1].load_state_dict(bounds[0].state_dict())
+    assert held_out(bounds[0]) == held_out(bounds[1])
 
 
 def test_a_fixed_variance_stays_and_edges_add_error() -> None:
@@ -199,10 +241,10 @@ def test_a_fixed_variance_stays_and_edges_add_error() -> None:
 
 
 def test_micro_batches_add_up() -> None:
-    model = make().train()
+    model = make(drop=0).train()
     batch = {key: value[:16] for key, value in digits()[0].items()}
     with torch.no_grad():
-        model.encoder.head.bias[16:] = -20  # no noise: draws would differ between one batch and two
+        model.encoder.head.bias[8:] = -20  # no noise: draws would differ between one batch and two
         whole = model.loss(batch)
         parts = [model.loss({key: value[rows] for key, value in batch.items()}) for rows in (slice(8), slice(8, 16))]
         for one, other in [(whole.total, sum(p.total for p in parts)),
@@ -223,7 +265,7 @@ def test_the_state_dict_is_all_that_a_resumed_run_needs() -> None:
 
 def test_captions_change_what_is_drawn() -> None:
     model, batch = make(COLOUR), colours(2)
-    z = torch.zeros(2, 32)
+    z = torch.zeros(2, 16)
     made = model.decode(z, batch["labels"], batch["text"])
     assert not torch.allclose(made[0], made[1])
     padded = torch.cat([batch["text"][:, :3], torch.zeros(2, 3, dtype=torch.int64)], 1)

@@ -31,13 +31,14 @@ class GANConfig(PictureConfig):
     """Shape and dials of an adversarial generator.
 
     Attributes:
-        width: channels of both networks; 24 x depth.
+        width: channels of both networks at the finest size, twice as many at the others; 16 x depth.
         levels: doublings of height and width from the smallest map, of at least 4 places, to the finest.
         blocks: residual blocks at each size.
         patch: side of the squares of pixels made as one place; 1 below 24 pixels, 2 below 96, then 4.
         latent: numbers drawn for a picture; 32 below 24 pixels, else 64.
         condition: numbers that class and caption become.
-        gamma, gamma_final: weight of the slope penalties at the start and after `gamma_steps` steps (a cosine between).
+        drop: share of the pictures that are learned without class and caption, so that either can be left out.
+        gamma, gamma_final: weight of the slope penalties at the start and at the end of the run (a cosine between).
         ema: largest decay of the generator's running average.
     """
 
@@ -47,9 +48,9 @@ class GANConfig(PictureConfig):
     patch: int = Field(ge=1)
     latent: int = Field(ge=1)
     condition: int = Field(default=32, ge=1)
+    drop: float = Field(default=0.1, ge=0, le=1)
     gamma: float = Field(default=0.5, ge=0)
     gamma_final: float = Field(default=0.05, ge=0)
-    gamma_steps: int = Field(default=2000, ge=1)
     ema: float = Field(default=0.998, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -68,7 +69,7 @@ class GANConfig(PictureConfig):
         refuse_facts(overrides, "gan")
         side = min(facts["size"])
         patch = pick(overrides, "patch", patch_of(facts["size"]))
-        values = {**facts, "depth": depth, "width": 24 * depth, "patch": patch,
+        values = {**facts, "depth": depth, "width": 16 * depth, "patch": patch,
                   "levels": halvings(facts["size"], patch, 4), "latent": 32 if side < 24 else 64}
         return validate(GANConfig, {**values, **overrides}, where="generator")
 
@@ -76,6 +77,10 @@ class GANConfig(PictureConfig):
         """Return the settings to print, with the number of parameters of both players."""
         nets = on_meta(lambda: (Maker(self), Critic(self)))
         return {**self.model_dump(mode="json"), "parameters": sum(p.numel() for net in nets for p in net.parameters())}
+
+    def channels_at(self, level: int) -> int:
+        """Return the channels after `level` halvings."""
+        return self.width << min(level, 1)
 
     @property
     def map(self) -> tuple[int, int]:
@@ -97,10 +102,15 @@ class Block(nn.Module):
         return out
 
 
-def _stages(config: GANConfig) -> nn.ModuleList:
-    """Return the blocks of each size, levels + 1 of them."""
-    return nn.ModuleList(nn.Sequential(*(Block(config.width) for _ in range(config.blocks)))
-                         for _ in range(config.levels + 1))
+def _stage(config: GANConfig, level: int) -> nn.Sequential:
+    """Return the blocks at the size after `level` halvings."""
+    return nn.Sequential(*(Block(config.channels_at(level)) for _ in range(config.blocks)))
+
+
+def _change(config: GANConfig, before: int, after: int) -> nn.Module:
+    """Return what brings the channels of one size to those of another."""
+    there, here = config.channels_at(before), config.channels_at(after)
+    return nn.Identity() if there == here else nn.Conv2d(there, here, 1)
 
 
 def _start(net: nn.Module) -> None:
@@ -117,20 +127,25 @@ class Maker(nn.Module):
         super().__init__()
         self.condition = Condition(config, config.condition)
         self.patch = config.patch
-        self.weights = nn.Linear(config.latent + self.condition.width, config.width)
-        self.maps = nn.Parameter(torch.randn(config.width, *config.map))
-        self.stages = _stages(config)
+        top, levels = config.channels_at(config.levels), range(config.levels - 1, -1, -1)
+        self.weights = nn.Linear(config.latent + self.condition.width, top)
+        self.maps = nn.Parameter(torch.randn(top, *config.map))
+        self.first = _stage(config, config.levels)
+        self.changes = nn.ModuleList(_change(config, level + 1, level) for level in levels)
+        self.stages = nn.ModuleList(_stage(config, level) for level in levels)
         self.out = nn.Conv2d(config.width, config.channels * config.patch**2, 3, padding=1)
         _start(self)
 
     def forward(self, z: Tensor, labels: Tensor | None, text: Tensor | None) -> Tensor:
         """Return pictures [B, C, H, W]; not clipped to [-1, 1]."""
-        c = self.condition(z, labels, text)
+        return self.paint(z, self.condition(z, labels, text))
+
+    def paint(self, z: Tensor, c: Tensor) -> Tensor:
+        """Return the pictures of drawn numbers [B, latent] under conditions [B, condition]."""
         x = self.maps * self.weights(torch.cat([z, c], 1))[:, :, None, None]
-        for level, stage in enumerate(self.stages):
-            if level:
-                x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = stage(x)
+        x = self.first(x)
+        for change, stage in zip(self.changes, self.stages, strict=True):
+            x = stage(F.interpolate(change(x), scale_factor=2.0, mode="bilinear", align_corners=False))
         return F.pixel_shuffle(self.out(F.leaky_relu(x, 0.2)), self.patch)
 
 
@@ -145,19 +160,20 @@ class Critic(nn.Module):
         self.condition = Condition(config, config.condition)
         self.patch = config.patch
         self.stem = nn.Conv2d(config.channels * config.patch**2, config.width, 3, padding=1)
-        self.stages = _stages(config)
-        self.maps = nn.Parameter(torch.randn(config.width, *config.map) / math.sqrt(math.prod(config.map)))
-        self.score = nn.Linear(config.width, 1)
-        self.project = nn.Linear(config.width, self.condition.width) if self.condition.width else None
+        top, levels = config.channels_at(config.levels), range(config.levels)
+        self.first = _stage(config, 0)
+        self.changes = nn.ModuleList(_change(config, level, level + 1) for level in levels)
+        self.stages = nn.ModuleList(_stage(config, level + 1) for level in levels)
+        self.maps = nn.Parameter(torch.randn(top, *config.map) / math.sqrt(math.prod(config.map)))
+        self.score = nn.Linear(top, 1)
+        self.project = nn.Linear(top, self.condition.width) if self.condition.width else None
         _start(self)
 
     def forward(self, images: Tensor, labels: Tensor | None, text: Tensor | None) -> Tensor:
         """Return scores [B]."""
-        x = self.stem(F.pixel_unshuffle(images, self.patch))
-        for level, stage in enumerate(self.stages):
-            if level:
-                x = F.avg_pool2d(x, 2)
-            x = stage(x)
+        x = self.first(self.stem(F.pixel_unshuffle(images, self.patch)))
+        for change, stage in zip(self.changes, self.stages, strict=True):
+            x = stage(change(F.avg_pool2d(x, 2)))
         features = F.leaky_relu((F.leaky_relu(x, 0.2) * self.maps).sum((2, 3)), 0.2)
         scores: Tensor = self.score(features).squeeze(1)
         if self.project is not None:

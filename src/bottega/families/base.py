@@ -6,7 +6,7 @@ a cached forward pass instead of their own sampler, because the engine steps man
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
@@ -81,8 +81,16 @@ class Generator(nn.Module):
         """Score a batch for one player; see the family for the batch's keys, shapes and dtypes."""
         raise NotImplementedError
 
+    def before_step(self, progress: float) -> None:
+        """Hear before an optimiser step how much of the run is behind (0..1); nothing in most families."""
+
     def after_step(self, step: int) -> None:
         """Do what follows an optimiser step of all players; nothing in most families."""
+
+    @staticmethod
+    def warnings(history: Sequence[dict[str, Any]]) -> list[str]:
+        """Return advice on a run that goes wrong, from the lines of its log so far; most families have none."""
+        return []
 
     def sample(self, request: Request, rng: torch.Generator) -> Iterator[Step]:
         """Make what is asked, every step visible."""

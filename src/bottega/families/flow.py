@@ -121,6 +121,8 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
     A straight line between two normal noises passes through points shorter than any noise; the circle does not.
     """
+    if share in (0, 1):  # to the bit
+        return b if share else a
     cosine = float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
     angle = math.acos(max(-1.0, min(1.0, cosine)))
     if math.sin(angle) < 1e-4:

@@ -23,17 +23,18 @@ from bottega.core.request import Controls
 from bottega.families import base
 from bottega.families.adversaries import Critic, GANConfig, Maker
 from bottega.families.ema import EMA
-from bottega.families.pictures import PictureGenerator, count_flops, on_meta, pixel_noise
+from bottega.families.flow import slerp
+from bottega.families.pictures import PictureGenerator, count_flops, drop_conditions, on_meta, pixel_noise
 
+# One picture of so many has its slope measured, and counts as many times: the second backward pass would be half of a
+# step's work.
+_SLOPED = 4
+_SETTLED = 200  # steps before which classes need not be told apart
 _PAIRS = 8  # pictures a step that are made twice to see whether chance still changes them
 
 
 class GAN(PictureGenerator):
-    """Generator, its running average (which draws and is saved), and discriminator.
-
-    Attributes:
-        steps: int64, optimiser steps done, for the fall of gamma.
-    """
+    """Generator, its running average (which draws and is saved), and discriminator."""
 
     family = "gan"
     Config = GANConfig
@@ -43,13 +44,12 @@ class GAN(PictureGenerator):
     betas = (0.0, 0.95)
     unsaved = ("generator",)
     config: GANConfig
-    steps: Tensor
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__(config)
         self.generator, self.discriminator = Maker(config), Critic(config)
         self.ema = EMA(self.generator, config.ema)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._progress = 0.0  # of the run; the loop tells it before each step
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return the discriminator, which moves first, and the generator."""
@@ -74,7 +74,10 @@ class GAN(PictureGenerator):
             raise InputError(f"there is no player '{player}'", fix=f"give one of {', '.join(losses)}")
         images = self.check_images(batch["images"])
         with torch.autocast(images.device.type, enabled=False):
-            return losses[player](images.float(), batch.get("labels"), batch.get("text"))
+            labels, text = batch.get("labels"), batch.get("text")
+            if self.training:
+                labels, text = drop_conditions(labels, text, self.config.drop)
+            return losses[player](images.float(), labels, text)
 
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, self.config.latent, device=self.device)
@@ -86,15 +89,25 @@ class GAN(PictureGenerator):
             few = min(count, _PAIRS)
             again = self.generator(self._noise(few), *(None if c is None else c[:few] for c in (labels, text)))
             apart = (again - made[:few]).square().mean() / (2 * real.var(0, unbiased=False).mean()).clamp(min=1e-6)
-        both = torch.cat([real, made]).requires_grad_()
-        scores = self.discriminator(both, *(None if c is None else c.repeat(2, *[1] * (c.dim() - 1))
-                                            for c in (labels, text)))
+        first = max(1, count // _SLOPED)
+        sloped, others = slice(first), slice(first, count)
+        both = torch.cat([real[sloped], made[sloped]]).requires_grad_()
+        scores = self._scores(both, labels, text, sloped)
         (slopes,) = torch.autograd.grad(scores.sum(), both, create_graph=True)
-        r1, r2 = slopes.square().flatten(1).sum(1).view(2, count).sum(1)
-        lead = scores[:count] - scores[count:]
+        r1, r2 = slopes.square().flatten(1).sum(1).view(2, first).sum(1) * (count / first)
+        lead = scores[:first] - scores[first:]
+        if first < count:
+            rest = self._scores(torch.cat([real[others], made[others]]), labels, text, others)
+            lead = torch.cat([lead, rest[:count - first] - rest[count - first:]])
         total = F.softplus(-lead).sum() + 0.5 * self.gamma() * (r1 + r2)
         return base.Loss(total=total, weight=torch.tensor(count, device=real.device),
                          metrics={"balance": (lead > 0).float().sum(), "r1": r1, "r2": r2, "diversity": apart * count})
+
+    def _scores(self, both: Tensor, labels: Tensor | None, text: Tensor | None, rows: slice) -> Tensor:
+        """Score real pictures and then made ones under the same conditions, those of some rows of a batch."""
+        labels, text = (None if c is None else c[rows].repeat(2, *[1] * (c.dim() - 1)) for c in (labels, text))
+        scores: Tensor = self.discriminator(both, labels, text)
+        return scores
 
     def _generator_loss(self, real: Tensor, labels: Tensor | None, text: Tensor | None) -> base.Loss:
         with _frozen(self.discriminator):
@@ -108,28 +121,37 @@ class GAN(PictureGenerator):
         """Return 2 E|x - y| - E|x - x'| - E|y - y'| of pixels, 0 for equal distributions (Szekely & Rizzo 2013).
 
         Unbiased, so it may be a little below 0; pairs of one condition are left out between real and made as they are
-        within each. The made pictures are those of the running average, always from the same noise.
+        within each. The made pictures are those of the running average, always from the same noise. The metric
+        `covered` is the share of real pictures whose nearest made one was asked for their class, which a class that is
+        not made, or made as another, lowers; `covered_real` is the same with other real pictures for made ones.
         """
         count = len(real)
         z = torch.randn(count, self.config.latent, generator=torch.Generator().manual_seed(0)).to(real.device)
         made = self.ema.shadow(z, labels, text)
         x, y = real.flatten(1), made.flatten(1)
         others = 1 - torch.eye(count, device=real.device)
-        between, within_x, within_y = ((torch.cdist(a, b) * others).sum() for a, b in ((x, y), (x, x), (y, y)))
-        distance = (2 * between - within_x - within_y) / (max(count - 1, 1) * math.sqrt(x.shape[1]))
+        between, within_x, within_y = (torch.cdist(a, b) for a, b in ((x, y), (x, x), (y, y)))
+        sums = [(distances * others).sum() for distances in (between, within_x, within_y)]
+        distance = (2 * sums[0] - sums[1] - sums[2]) / (max(count - 1, 1) * math.sqrt(x.shape[1]))
         lead = self.discriminator(real, labels, text) - self.discriminator(made, labels, text)
-        return base.Loss(total=distance, weight=torch.tensor(count, device=real.device),
-                         metrics={"balance": (lead > 0).float().sum()})
+        metrics = {"balance": (lead > 0).float().sum()}
+        if labels is not None and self.config.classes:
+            for name, distances in (("covered", between), ("covered_real", within_x)):
+                nearest = distances.masked_fill(others == 0, math.inf).argmin(1)
+                metrics[name] = (labels[nearest] == labels).float().sum()
+        return base.Loss(total=distance, weight=torch.tensor(count, device=real.device), metrics=metrics)
 
-    def gamma(self) -> Tensor:
-        """Return the present weight of the slope penalties."""
+    def gamma(self) -> float:
+        """Return the present weight of the slope penalties: a cosine over the run from `gamma` to `gamma_final`."""
         start, end = self.config.gamma, self.config.gamma_final
-        share = (self.steps / self.config.gamma_steps).clamp(max=1)
-        return end + (start - end) * 0.5 * (1 + torch.cos(math.pi * share))
+        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(self._progress, 1.0)))
+
+    def before_step(self, progress: float) -> None:
+        """Hear how far along the run is, which `gamma` follows."""
+        self._progress = progress
 
     def after_step(self, step: int) -> None:
-        """Count the step and take the generator's weights into the running average."""
-        self.steps += 1
+        """Take the generator's weights into the running average."""
         self.ema.update(self.generator)
 
     @torch.inference_mode()
@@ -147,19 +169,43 @@ class GAN(PictureGenerator):
         yield torch.cat([self.ema.shadow(z[row:row + 1], labels[row:row + 1], text[row:row + 1])
                          for row in range(len(z))]).clamp(-1, 1)
 
+    @torch.inference_mode()
+    def blend(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], count: int, *,
+              controls: Controls) -> Iterator[Tensor]:
+        """Make pictures on the way between two drawn ones; see `PictureGenerator.blend`.
+
+        Drawn numbers go along the sphere, conditions along a straight line; the ends are those that `draw` makes.
+        """
+        self.check_walk(labels, text, rng, count)
+        heat = 1.0 if controls.temperature is None else controls.temperature
+        z = pixel_noise(rng, (self.config.latent,), self.device) * heat
+        maker: Any = self.ema.shadow
+        labels, text = labels.to(z.device), text.to(z.device)
+        first, last = (maker.condition(z[end:end + 1], labels[end:end + 1], text[end:end + 1]) for end in range(2))
+        shares = [step / (count - 1) for step in range(count)]
+        yield torch.cat([maker.paint(slerp(z[0], z[1], share)[None], torch.lerp(first, last, share))
+                         for share in shares]).clamp(-1, 1)
+
     @staticmethod
     def warnings(history: Sequence[dict[str, Any]]) -> list[str]:
         """Return advice on a run that goes wrong.
 
         Args:
-            history: lines of the run's log (`read_history`); the last tenth of them, at least 10, is judged.
+            history: lines of the run's log (`read_history`); the last tenth of them, at least 10, is judged, and the
+                last validation.
         """
         lines = [line["metrics"] for line in history if "balance" in line.get("metrics", {})]
         recent = lines[-max(10, len(lines) // 10):]
         if len(recent) < 10:
             return []
         mean = {key: sum(line[key] for line in recent) / len(recent) for key in recent[0]}
+        looks = [line["validation"] for line in history
+                 if line["step"] >= _SETTLED and "covered" in line.get("validation", {})]
         found = []
+        if looks and looks[-1]["covered"] < 0.5 * looks[-1]["covered_real"]:
+            found.append(f"classes are missing or mixed up: of {looks[-1]['covered']:.0%} of the held-out pictures the "
+                         f"nearest made one has their class (of real ones {looks[-1]['covered_real']:.0%}): train "
+                         "longer, or lower training.learning_rate")
         if mean["diversity"] < 0.05:
             found.append(f"the generator makes nearly one picture a condition (diversity {mean['diversity']:.3f}): "
                          "raise generator.gamma or the batch, or lower training.learning_rate")
@@ -181,15 +227,15 @@ class GAN(PictureGenerator):
     def flops_per_item(self, context: int = 0) -> float:
         """Return a third of the operations of both players' steps for a picture: three times it is the training work.
 
-        The discriminator's step makes a picture and passes two through the Critic, each six times as dear as a plain
-        pass (forward, slope, and the two inputs of each in the pass back); the generator's step is three passes of
-        each. Drawing a picture takes one pass of the Maker.
+        The discriminator's step makes a picture and passes two through the Critic, each three times as dear as a plain
+        pass, or six times where the slope is measured (forward, slope, and the two inputs of each in the pass back);
+        the generator's step is three passes of each. Drawing a picture takes one pass of the Maker.
         """
         maker, critic = on_meta(lambda: (Maker(self.config), Critic(self.config)))
         z = torch.empty(1, self.config.latent, device="meta")
         image = torch.empty(1, self.config.channels, *self.config.size, device="meta")
         make, score = (count_flops(run) for run in (lambda: maker(z, None, None), lambda: critic(image, None, None)))
-        return ((1 + 3) * make + (2 * 6 + 3) * score) / 3
+        return ((1 + 3) * make + (2 * (3 + 3 / _SLOPED) + 3) * score) / 3
 
 
 @contextmanager

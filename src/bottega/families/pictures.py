@@ -113,6 +113,22 @@ def pixel_noise(rng: Sequence[torch.Generator], shape: Sequence[int], device: to
     return torch.stack([torch.randn(*shape, generator=one) for one in rng]).to(device)
 
 
+def drop_conditions(labels: Tensor | None, text: Tensor | None,
+                    share: float) -> tuple[Tensor | None, Tensor | None]:
+    """Take class and caption from a share of the pictures of a batch, at random: a model must know none of either too.
+
+    Args:
+        labels: int64 [B], -1 for no class; text: int64 [B, T], 0 for padding. Copies come back.
+        share: from 0 to 1.
+    """
+    rows = labels if labels is not None else text
+    if rows is None or not share:
+        return labels, text
+    dropped = torch.rand(len(rows), device=rows.device) < share
+    return (None if labels is None else labels.masked_fill(dropped, -1),
+            None if text is None else text.masked_fill(dropped[:, None], 0))
+
+
 class Condition(nn.Module):
     """Class and caption as one vector: an embedding of the class plus a small network of the mean word embedding.
 
@@ -237,6 +253,17 @@ class PictureGenerator(base.Generator):
         if self.config.vocab and text.shape[1] > self.config.text_length:
             raise InputError(f"a caption of {text.shape[1]} places is longer than this model's "
                              f"{self.config.text_length}", fix="shorten it")
+
+    def check_walk(self, labels: Tensor, text: Tensor, rng: Sequence[torch.Generator], count: int) -> None:
+        """Refuse what is no way between two pictures; otherwise as `check_conditions`.
+
+        Raises:
+            InputError: not two ends, or fewer than two pictures.
+        """
+        self.check_conditions(labels, text, rng)
+        if len(rng) != 2 or count < 2:
+            raise InputError(f"a way between {len(rng)} pictures in {count} pictures is none",
+                             fix="give two ends and ask for at least two pictures")
 
     def flops_per_item(self, context: int = 0) -> float:
         """Return floating-point operations of a forward pass for one picture; `context` means nothing here."""

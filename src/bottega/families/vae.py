@@ -10,7 +10,7 @@ other generators can be trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,17 @@ from bottega.core.request import Controls
 from bottega.families import base
 from bottega.families.autoencoder import VARIANCE_FLOOR, Block, Decoder, Encoder, VAEConfig
 from bottega.families.flow import slerp
-from bottega.families.pictures import PictureGenerator, count_flops, init_convolutions, on_meta, pixel_noise
+from bottega.families.pictures import (
+    PictureGenerator,
+    count_flops,
+    drop_conditions,
+    init_convolutions,
+    on_meta,
+    pixel_noise,
+)
 
 _ACTIVE = 0.1  # a dimension whose mean varies less than this carries nothing
+_VARIATION = 0.3  # strength when none is asked for: plainly the same picture, plainly changed
 
 
 class VAE(PictureGenerator):
@@ -76,10 +84,12 @@ class VAE(PictureGenerator):
     def loss(self, batch: base.Batch, player: str = "model") -> base.Loss:
         """Return the negative evidence bound in nats a picture (of values in [-1, 1]).
 
-        Metrics are `mse` a pixel and `kl`, the codes' divergence from normal in nats. In evaluation mode beta has risen
-        fully and the noise is always the same.
+        Metrics are `mse` a pixel and `kl`, the codes' divergence from normal in nats. In evaluation mode beta counts as
+        1, so that it is the bound itself, and the noise is always the same.
         """
         images, labels, text = batch["images"], batch.get("labels"), batch.get("text")
+        if self.training:
+            labels, text = drop_conditions(labels, text, self.config.drop)
         mean, logvar = self.encode(images, labels, text)
         if self.training:
             noise = torch.randn_like(mean)
@@ -97,7 +107,9 @@ class VAE(PictureGenerator):
                          metrics={"mse": error.sum(), "kl": kl.sum()})
 
     def _beta(self) -> Tensor | float:
-        if self.training and self.config.warmup_steps:
+        if not self.training:
+            return 1.0
+        if self.config.warmup_steps:
             return self.config.beta * (self.steps / self.config.warmup_steps).clamp(max=1)
         return self.config.beta
 
@@ -139,6 +151,26 @@ class VAE(PictureGenerator):
                           for row in range(len(z))]).clamp(-1, 1)
 
     @torch.inference_mode()
+    def blend(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], count: int, *,
+              controls: Controls) -> Iterator[Tensor]:
+        """Make pictures on the way between two drawn codes; see `PictureGenerator.blend`.
+
+        Codes go along the sphere, conditions along a straight line; the ends are the pictures that `draw` makes.
+        """
+        self.check_walk(labels, text, rng, count)
+        heat = 1.0 if controls.temperature is None else controls.temperature
+        z = pixel_noise(rng, self.config.latent_shape, self.device) * heat
+        labels, text = labels.to(z.device), text.to(z.device)
+        yield self._walk(z, [self.decoder.condition(z[end:end + 1], labels[end:end + 1], text[end:end + 1])
+                             for end in range(2)], count)
+
+    def _walk(self, z: Tensor, ends: Sequence[Tensor], steps: int) -> Tensor:
+        """Return `steps` pictures from code z[0] under condition ends[0] to z[1] under ends[1], each decoded alone."""
+        shares = [step / (steps - 1) for step in range(steps)]
+        return torch.cat([self.decoder(slerp(z[0], z[1], share)[None], torch.lerp(ends[0], ends[1], share))
+                          for share in shares]).clamp(-1, 1)
+
+    @torch.inference_mode()
     def interpolate(self, a: Tensor, b: Tensor, steps: int, *, labels: Tensor | None = None,
                     text: Tensor | None = None) -> Tensor:
         """Return `steps` pictures [steps, C, H, W] from picture `a` to picture `b` [C, H, W] along the sphere.
@@ -154,10 +186,23 @@ class VAE(PictureGenerator):
         if steps < 2:
             raise InputError(f"{steps} steps are too few to go from one picture to another", fix="give at least 2")
         mean, _ = self.encode(torch.stack([a, b]), labels, text)
-        ends = self.decoder.condition(mean, labels, text)
-        shares = [step / (steps - 1) for step in range(steps)]
-        return torch.cat([self.decoder(slerp(mean[0], mean[1], share)[None], torch.lerp(ends[:1], ends[1:], share))
-                          for share in shares]).clamp(-1, 1)
+        return self._walk(mean, self.decoder.condition(mean, labels, text).split(1), steps)
+
+    @torch.inference_mode()
+    def redraw(self, images: Tensor, labels: Tensor, text: Tensor, rng: list[torch.Generator], *, controls: Controls,
+               mask: Tensor | None = None) -> Iterator[Tensor]:
+        """Make relatives of pictures; see `PictureGenerator.redraw`, and `vary` for what `strength` (0.3) means.
+
+        Raises:
+            InputError: a mask was given, or as in `draw`.
+        """
+        if mask is not None:
+            raise InputError("a vae sees a picture as a whole and cannot redraw a part of it", where="mask",
+                             fix="leave the mask out, or take a diffusion model")
+        self.check_conditions(labels, text, rng)
+        images = self.check_images(images).to(self.device)
+        strength = _VARIATION if controls.strength is None else controls.strength
+        yield self.vary(images, strength, rng, labels=labels.to(self.device), text=text.to(self.device))
 
     @torch.inference_mode()
     def vary(self, images: Tensor, strength: float, rng: list[torch.Generator], *, labels: Tensor | None = None,
