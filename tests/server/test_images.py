@@ -101,7 +101,8 @@ def test_a_picture_depends_on_the_seed_and_its_number_alone(client: openai.OpenA
 
 def test_controls_beyond_openai_reach_the_model(client: openai.OpenAI, server: Running) -> None:
     plain = pixels(draw(client))
-    for other in ({"seed": 8}, {"steps": 2}, {"guidance_scale": 4.0}, {"negative_prompt": "a blue square"}):
+    for other in ({"seed": 8}, {"steps": 2}, {"guidance_scale": 4.0}, {"sampler": "heun"},
+                  {"negative_prompt": "a blue square"}):
         assert not np.array_equal(plain, pixels(draw(client, **other))), other
     walk = draw(client, n=3, toward="a blue square", bottega={"door": "studio"})
     assert np.array_equal(plain, pixels(walk))
@@ -139,7 +140,7 @@ def test_an_edit_keeps_what_the_mask_keeps(client: openai.OpenAI, side: int) -> 
     assert not (pixels(own)[:, :side // 2] == np.array([90, 120, 30]).reshape(3, 1, 1)).all()
 
 
-def test_image_to_image_and_variations(client: openai.OpenAI) -> None:
+def test_image_to_image_and_variations(client: openai.OpenAI, small_workshop: SmallWorkshop) -> None:
     given = ("given.png", base64.b64decode(draw(client).data[0].b64_json))
     before = ImageCodec.pixels_of(given[1])
     kept: Any = client.images.edit(image=[given], prompt="a blue square", extra_body={"strength": 0})
@@ -149,6 +150,8 @@ def test_image_to_image_and_variations(client: openai.OpenAI) -> None:
     near = [np.abs(pixels(varied, number).astype(int) - before).mean() for number in range(2)]
     slightly: Any = client.images.create_variation(image=given, extra_body={"strength": 0.2, "seed": 1})
     assert np.abs(pixels(slightly).astype(int) - before).mean() < min(near)
+    digit: Any = client.images.create_variation(model=small_workshop.digits, image=given, n=2)
+    assert pixels(digit).shape == (1, 8, 8)
 
 
 def test_a_link_is_good_for_whoever_has_it(client: openai.OpenAI, server: Running) -> None:
