@@ -10,7 +10,9 @@ import typer
 from bottega.commands.common import Json, emit, start
 
 if TYPE_CHECKING:
+    from bottega.codecs.image import ImageCodec
     from bottega.data.dataset import Dataset
+    from bottega.data.pictures.dataset import PictureDataset
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data; see what was kept, dropped and why.")
 
@@ -18,20 +20,33 @@ Recipe = Annotated[Path, typer.Argument(help="Recipe file, for instance recipes/
 Overrides = Annotated[list[str] | None, typer.Argument(help="Recipe keys to change, as key.sub=value.")]
 
 
-def _prepare(recipe: Path, overrides: list[str] | None) -> Dataset:
+def _prepare(recipe: Path, overrides: list[str] | None) -> Dataset | PictureDataset[ImageCodec]:
+    """Prepare texts, or pictures in the shape of the recipe's codec."""
     from bottega.commands.make import load_recipe
     from bottega.core.home import workshop
-    from bottega.data.pipeline import prepare
+    from bottega.core.validate import validate
 
     loaded = load_recipe(recipe, overrides)
+    if loaded.codec.kind == "image":
+        from bottega.codecs.image import ImageCodec, PictureSpec
+        from bottega.data.pictures.prepare import prepare_pictures
+
+        shape = validate(PictureSpec, loaded.codec.overrides, where="codec")
+        return prepare_pictures(loaded.data, ImageCodec.of(shape), home=workshop(), seed=loaded.seed)
+    from bottega.data.pipeline import prepare
+
     return prepare(loaded.data, home=workshop(), seed=loaded.seed)
 
 
 @app.command()
 def prepare(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Prepare a recipe's data and print the card: counts by stage and reason, sources, licences.
+    """Prepare a recipe's data and print the card: counts by stage and reason, sources, licences; of pictures classes.
 
-    Example: bottega data prepare recipes/text-lm.yaml data.sources=my/folder
+    Examples:
+
+      bottega data prepare recipes/text-lm.yaml data.sources=[my/folder]
+
+      bottega data prepare recipes/digits-vae.yaml data.sources=[my/pictures] codec.size=32
     """
     start(as_json)
     dataset = _prepare(recipe, overrides)
@@ -46,24 +61,41 @@ def inspect(
     dropped: Annotated[bool, typer.Option("--dropped", help="Only dropped rows.")] = False,
     n: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many samples.")] = 5,
     seed: Annotated[int, typer.Option(help="Which samples.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Of pictures: PNG file that shows the samples in use.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at samples of a recipe's prepared data; nothing is ever deleted, dropped rows are there with their reason.
 
-    Example: bottega data inspect recipes/python-lm.yaml --dropped -n 3
+    Examples:
+
+      bottega data inspect recipes/python-lm.yaml --dropped -n 3
+
+      bottega data inspect recipes/symbols-diffusion.yaml -n 16 --sheet symbols.png
     """
+    from bottega.core.errors import InputError
+    from bottega.data.dataset import Dataset
     from bottega.data.inspect import samples
+    from bottega.data.pictures.inspect import samples as picture_samples
 
     start(as_json)
     dataset = _prepare(recipe, overrides)
-    rows = samples(dataset, reason=reason, kept=False if dropped or reason else None, n=n, seed=seed)
+    kept = False if dropped or reason else None
+    if isinstance(dataset, Dataset):
+        if sheet is not None:
+            raise InputError("texts have no sheet", where="--sheet", fix="leave it out, or name a recipe of pictures")
+        rows = samples(dataset, reason=reason, kept=kept, n=n, seed=seed)
+    else:
+        rows = picture_samples(dataset, reason=reason, kept=kept, n=n, seed=seed)
+        if sheet is not None:
+            _draw(dataset, rows, sheet)
     if as_json:
         emit(rows)
         return
     for row in rows:
         state = "kept" if row.get("keep") else f"dropped: {row.get('reason')}"
-        typer.secho(f"\n{row.get('source')} · {row.get('id')} · {state}", bold=True)
-        text = str(row.get("text", ""))
+        typer.secho(f"\n{row.get('source')} · {row.get('id') or row.get('origin')} · {state}", bold=True)
+        shown = [row.get("text"), row.get("class") and f"class {row['class']}", row.get("caption")]
+        text = " · ".join(str(part) for part in shown if part)
         typer.echo(text[:800] + (" …" if len(text) > 800 else ""))
     if not rows:
         typer.echo("no such rows")
@@ -81,10 +113,32 @@ def signals(as_json: Json = False) -> None:
         typer.echo(f"{name:28} {meaning}")
 
 
-def _show_summary(dataset: Dataset, as_json: bool) -> None:
-    from bottega.data.inspect import summary
+def _draw(dataset: PictureDataset[ImageCodec], rows: list[dict[str, Any]], path: Path) -> None:
+    """Write the samples that are in use as one PNG file, with class or caption under each.
 
-    facts: dict[str, Any] = summary(dataset)
+    Raises:
+        InputError: all of them were dropped, and the pixels of dropped pictures are not kept.
+    """
+    from bottega.core.errors import InputError
+    from bottega.core.files import write_atomic
+    from bottega.data.pictures.inspect import pixels
+    from bottega.evaluation.picture_sheet import contact_sheet
+
+    used = [row for row in rows if row["keep"]]
+    if not used:
+        raise InputError("none of these pictures is in use, so there is nothing to show", where="--sheet",
+                         fix="leave out --dropped and --reason")
+    labels = [row["class"] or row["caption"] for row in used]
+    sheet = contact_sheet(pixels(dataset, used), labels=labels if any(labels) else None, cell=96)
+    write_atomic(path, dataset.codec.png(sheet))
+
+
+def _show_summary(dataset: Dataset | PictureDataset[ImageCodec], as_json: bool) -> None:
+    from bottega.data.dataset import Dataset
+    from bottega.data.inspect import summary
+    from bottega.data.pictures.inspect import summary as picture_summary
+
+    facts: dict[str, Any] = summary(dataset) if isinstance(dataset, Dataset) else picture_summary(dataset)
     if as_json:
         emit({"path": str(dataset.path), "digest": dataset.digest, **facts})
         return

@@ -253,7 +253,8 @@ def render(data: ReportData) -> str:
         curves={stage.name: _curves(stage, data.baselines) for stage in trained},
         pictured=[stage for stage in data.stages if stage.drawn or stage.judged],
         metrics=_metric_rows(data.stages), measured=[stage for stage in data.stages if stage.metrics],
-        samples=_sample_rows(data.stages), score_rows=score_rows, compared=compared, money=lambda cost: _money(cost, data.price_per_kwh))
+        samples=_sample_rows(data.stages), score_rows=score_rows, compared=compared,
+        money=lambda cost: _money(cost, data.price_per_kwh))
     return visible(page)
 
 
