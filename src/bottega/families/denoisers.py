@@ -18,10 +18,13 @@ from bottega.families.conditions import ConditionStates
 
 _GROUP = 8  # channels of a group of GroupNorm
 _EPS = 1e-6
+_SHARP = 3.0  # of the first look at words: with 1 no place could take one word alone
 
 
 class Look(nn.Module):
-    """Attention of places over all places and the caption's words, with normalised queries and keys.
+    """Attention of places over all places, and apart from it over the caption's words; queries and keys are normalised.
+
+    Two sums and not one: a few words among many places would be drowned, and a place must be able to take one word.
 
     Args:
         width: of a place.
@@ -34,26 +37,32 @@ class Look(nn.Module):
         self.head = head
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
-        self.words = nn.Linear(words, 2 * width, bias=False) if words else None
         self.out = nn.Linear(width, width, bias=False)
-        for layer in (self.q, self.kv, self.words):
+        self.scale = nn.Parameter(torch.ones(head))
+        self.words = nn.Linear(words, 2 * width, bias=False) if words else None
+        self.ask = nn.Linear(width, width, bias=False) if words else None
+        self.sharp = nn.Parameter(torch.full((head,), _SHARP)) if words else None
+        for layer in (self.q, self.kv, self.words, self.ask):
             if layer is not None:
                 init_matrix(layer.weight)
         nn.init.zeros_(self.out.weight)
-        self.scale = nn.Parameter(torch.ones(head))
 
     def forward(self, x: Tensor, condition: ConditionStates) -> Tensor:
         """Map [B, T, width] to [B, T, width]."""
-        keys, mask = self.kv(x), None
-        if self.words is not None and condition.words is not None and condition.seen is not None:
-            keys = torch.cat((keys, self.words(condition.words)), 1)
-            places = condition.seen.new_ones(x.shape[:2])
-            mask = torch.cat((places, condition.seen), 1)[:, None, None]
-        k, v = keys.unflatten(-1, (2, -1, self.head)).unbind(2)
-        q = self.q(x).unflatten(-1, (-1, self.head))
-        q, k = F.rms_norm(q, (self.head,), self.scale, _EPS), F.rms_norm(k, (self.head,), None, _EPS)
-        out: Tensor = self.out(attend(q, k.transpose(1, 2), v.transpose(1, 2), mask, causal=False))
+        seen = self._attend(self.q(x), self.kv(x), self.scale, None)
+        if self.words is not None and self.ask is not None and condition.words is not None:
+            assert self.sharp is not None
+            assert condition.seen is not None
+            seen = seen + self._attend(self.ask(x), self.words(condition.words), self.sharp,
+                                       condition.seen[:, None, None])
+        out: Tensor = self.out(seen)
         return out
+
+    def _attend(self, q: Tensor, kv: Tensor, scale: Tensor, mask: Tensor | None) -> Tensor:
+        k, v = kv.view(*kv.shape[:2], 2, -1, self.head).unbind(2)
+        q = q.view(*q.shape[:2], -1, self.head)
+        q, k = F.rms_norm(q, (self.head,), scale, _EPS), F.rms_norm(k, (self.head,), None, _EPS)
+        return attend(q, k.transpose(1, 2), v.transpose(1, 2), mask, causal=False)
 
 
 class _Block(nn.Module):
@@ -78,16 +87,17 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """x + look(norm(x)) over the places of a grid."""
+    """x + look(norm(x) + places) over the places of a grid; convolutions alone do not know left from right."""
 
-    def __init__(self, width: int, head: int, words: int) -> None:
+    def __init__(self, width: int, grid: tuple[int, int], head: int, words: int) -> None:
         super().__init__()
+        self.places = nn.Parameter(torch.randn(width, *grid) * 0.7)
         self.norm = nn.GroupNorm(width // _GROUP, width)
         self.look = Look(width, head, words)
 
     def forward(self, x: Tensor, condition: ConditionStates) -> Tensor:
         """Map [B, width, h, w] to [B, width, h, w]."""
-        mixed: Tensor = self.look(self.norm(x).flatten(2).transpose(1, 2), condition)
+        mixed: Tensor = self.look((self.norm(x) + self.places).flatten(2).transpose(1, 2), condition)
         return x + mixed.transpose(1, 2).reshape(x.shape)
 
 
@@ -96,6 +106,7 @@ class UNet(nn.Module):
 
     Args:
         channels: of the picture.
+        size: height and width.
         patch: pixels a side folded into channels.
         width: channels of the finest grid, twice as many below; a multiple of 8.
         levels: grids; attention works on the coarsest.
@@ -105,10 +116,12 @@ class UNet(nn.Module):
         words: width of a word's state; 0: no captions.
     """
 
-    def __init__(self, *, channels: int, patch: int, width: int, levels: int, blocks: int, head: int, condition: int,
-                 words: int) -> None:
+    def __init__(self, *, channels: int, size: tuple[int, int], patch: int, width: int, levels: int, blocks: int,
+                 head: int, condition: int, words: int) -> None:
         super().__init__()
         self.patch, folded = patch, channels * patch * patch
+        coarse = patch << (levels - 1)
+        grid = (size[0] // coarse, size[1] // coarse)
         widths = [width] + [2 * width] * (levels - 1)
         self.enter = nn.Conv2d(folded, width, 3, padding=1)
         self.down, self.lower = nn.ModuleList(), nn.ModuleList()
@@ -117,9 +130,9 @@ class UNet(nn.Module):
             if level + 1 < levels:
                 self.lower.append(nn.Conv2d(here, widths[level + 1], 3, stride=2, padding=1))
         bottom = widths[-1]
-        self.attend_down = _Attention(bottom, head, words)
+        self.attend_down = _Attention(bottom, grid, head, words)
         self.middle = _Block(bottom, bottom, condition)
-        self.attend_up = _Attention(bottom, head, words)
+        self.attend_up = _Attention(bottom, grid, head, words)
         self.up, self.higher = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(levels)):
             here = widths[level]

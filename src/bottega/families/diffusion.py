@@ -23,6 +23,7 @@ from bottega.families.base import Batch, Loss
 from bottega.families.conditions import ConditionStates, filled, joined
 from bottega.families.diffusion_network import Denoiser, DiffusionConfig
 from bottega.families.ema import EMA
+from bottega.families.vae import VAE
 
 _VARIATION = 0.6  # strength when none is said: the shapes change, the composition stays
 _BLOCK = 8  # rows that the network is called for at a time: a row's bits then depend neither on its place nor company
@@ -30,7 +31,7 @@ _FAR = 4  # one of so many rows learns a whole step in a mean flow, the others a
 
 
 class Diffusion(pictures.PictureGenerator):
-    """Rectified flow over pixels, conditional on class and caption."""
+    """Rectified flow over pixels or an autoencoder's codes, conditional on class and caption."""
 
     family = "diffusion"
     Config = DiffusionConfig
@@ -42,6 +43,7 @@ class Diffusion(pictures.PictureGenerator):
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__(config)
         self.denoiser = Denoiser(config)
+        self.latents = VAE(config.latents).requires_grad_(False) if config.latents else None
         self.average = EMA(self.denoiser, config.ema)
 
     @property
@@ -61,6 +63,25 @@ class Diffusion(pictures.PictureGenerator):
         """Return floating-point operations of one call of the denoiser for one picture."""
         return self.denoiser.flops()
 
+    @torch.no_grad()
+    def codes(self, images: Tensor) -> Tensor:
+        """Return what is denoised [B, *config.shape]: pictures [B, C, H, W] themselves, or their codes, scaled."""
+        if self.latents is None:
+            return images
+        made = [self.latents.encode(filled(images[first:first + _BLOCK], _BLOCK))[0]
+                for first in range(0, len(images), _BLOCK)]
+        return torch.cat(made)[:len(images)] * self.latents.scaling_factor
+
+    @torch.no_grad()
+    def shown(self, codes: Tensor) -> Tensor:
+        """Return the pictures in [-1, 1] that codes stand for."""
+        if self.latents is None:
+            return codes.clamp(-1, 1)
+        codes = codes / self.latents.scaling_factor
+        made = [self.latents.decode(filled(codes[first:first + _BLOCK], _BLOCK))
+                for first in range(0, len(codes), _BLOCK)]
+        return torch.cat(made)[:len(codes)].clamp(-1, 1)
+
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return the velocity's squared error: `total` sums each picture's mean over its numbers.
 
@@ -68,10 +89,10 @@ class Diffusion(pictures.PictureGenerator):
         same and the averaged weights answer, so that two figures differ only by the weights.
 
         Args:
-            batch: `images` [B, C, H, W], `labels` [B], `text` [B, T].
+            batch: `images` [B, C, H, W], `labels` [B], `text` [B, T]; `codes` [B, *config.shape] where they are known.
             player: there is one.
         """
-        x = self.check_images(batch["images"])
+        x = batch["codes"] if "codes" in batch else self.codes(self.check_images(batch["images"]))
         count, device = len(x), x.device
         chance = None if self.training else torch.Generator(device).manual_seed(0)
         network = self.denoiser if self.training else self.averaged
@@ -134,7 +155,7 @@ class Diffusion(pictures.PictureGenerator):
             ControlError: words to stay away from, and the model knows none.
         """
         self.check_conditions(labels, text, rng)
-        noise = pictures.pixel_noise(rng, (self.config.channels, *self.config.size), self.device)
+        noise = pictures.pixel_noise(rng, self.config.shape, self.device)
         wishes = self._wishes(labels, text, negative, self._scale(controls), exact)
         yield from self._walk(noise, wishes, flow.schedule(self._steps(controls)), controls, exact)
 
@@ -161,14 +182,18 @@ class Diffusion(pictures.PictureGenerator):
         if mask is not None:
             mask = self._check_mask(mask, len(images))
         strength = controls.strength if controls.strength is not None else _VARIATION if mask is None else 1.0
-        noise = pictures.pixel_noise(rng, images.shape[1:], self.device)
+        noise = pictures.pixel_noise(rng, self.config.shape, self.device)
         steps = math.ceil(self._steps(controls) * strength)  # a shorter way takes fewer steps of about the same length
         if not steps:
             yield images
             return
         wishes = self._wishes(labels, text, negative, self._scale(controls), exact)
-        yield from self._walk(flow.mix(images, noise, strength), wishes, flow.schedule(steps, strength), controls,
-                              exact, images, mask)
+        known, hole = self.codes(images), mask
+        if mask is not None and self.latents is not None:  # a code is made anew when any of its pixels is
+            hole = F.adaptive_max_pool2d(mask.float(), self.config.shape[1:]) > 0
+        for picture in self._walk(flow.mix(known, noise, strength), wishes, flow.schedule(steps, strength), controls,
+                                  exact, known, hole):
+            yield picture if mask is None else torch.where(mask, picture, images)
 
     @torch.no_grad()
     def blend(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], count: int, *,
@@ -187,7 +212,7 @@ class Diffusion(pictures.PictureGenerator):
         if len(rng) != 2 or count < 2:
             raise InputError(f"a way between {len(rng)} pictures in {count} pictures is none",
                              fix="give two ends and ask for at least two pictures")
-        noise = pictures.pixel_noise(rng, (self.config.channels, *self.config.size), self.device)
+        noise = pictures.pixel_noise(rng, self.config.shape, self.device)
         shares = [index / (count - 1) for index in range(count)]
         starts = torch.cat([flow.slerp(noise[:1], noise[1:], share) for share in shares])
         ends = self._wishes(labels, text, None, self._scale(controls), exact=True)
@@ -246,4 +271,4 @@ class Diffusion(pictures.PictureGenerator):
 
         known_kept = predict if mask is None or known is None else flow.keep_known(predict, known, mask)
         for picture in flow.solve(known_kept, z, times, controls.sampler or "euler"):
-            yield picture.clamp(-1, 1)
+            yield self.shown(picture)

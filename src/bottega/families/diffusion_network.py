@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from bottega.core.errors import RecipeError
 from bottega.core.validate import validate
 from bottega.families import pictures
+from bottega.families.autoencoder import VAEConfig
 from bottega.families.conditions import ConditionEncoder, ConditionStates, Times
 from bottega.families.config import pick
 from bottega.families.denoisers import DiT, UNet
@@ -32,6 +33,7 @@ class DiffusionConfig(pictures.PictureConfig):
         drop: share of training pictures shown without their condition; guidance needs both kinds.
         ema: largest decay of the averaged weights, which draw.
         time_mean, time_spread: of the logit of the training times; a positive mean trains more on noise.
+        latents: the spatial autoencoder whose codes are denoised instead of pixels; a recipe names its model.
         objective: `flow`, or `meanflow` for one or two steps a picture at about twice the work a training step.
     """
 
@@ -47,11 +49,20 @@ class DiffusionConfig(pictures.PictureConfig):
     ema: float = Field(default=0.999, ge=0, lt=1)
     time_mean: float = 0.0
     time_spread: float = Field(default=1.0, gt=0)
+    latents: VAEConfig | None = None
     objective: Literal["flow", "meanflow"] = "flow"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what is denoised: pictures or their codes."""
+        if self.latents is None:
+            return (self.channels, *self.size)
+        channels, height, width = self.latents.latent_shape
+        return channels, height, width
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        pictures.refuse_size(self.size, self.patch * (2 ** (self.levels - 1) if self.denoiser == "unet" else 1))
+        pictures.refuse_size(self.shape[1:], self.patch * (2 ** (self.levels - 1) if self.denoiser == "unet" else 1))
         looking = self.width if self.denoiser == "dit" or self.levels == 1 else 2 * self.width
         if looking % self.head:
             raise ValueError(f"head ({self.head}) must divide the width that attention sees ({looking})")
@@ -68,7 +79,7 @@ class DiffusionConfig(pictures.PictureConfig):
         overrides = overrides or {}
         pictures.refuse_facts(overrides, "diffusion model")
         dit = overrides.get("denoiser") == "dit"
-        size = facts["size"]
+        size = _grid(facts, overrides.get("latents"))
         patch = pick(overrides, "patch", _large_patch(size) if dit else pictures.patch_of(size))
         levels = 2
         while not dit and max(size) / patch / 2 ** (levels - 1) > _COARSEST:
@@ -83,7 +94,26 @@ class DiffusionConfig(pictures.PictureConfig):
         return {**self.model_dump(), "parameters": sum(p.numel() for p in network.parameters())}
 
 
-def _large_patch(size: Sequence[int]) -> int:
+def _grid(facts: dict[str, Any], latents: object) -> tuple[int, int]:
+    """Return height and width of what is denoised.
+
+    Raises:
+        RecipeError: an autoencoder whose codes are no maps, or of other pictures.
+    """
+    if not isinstance(latents, VAEConfig):
+        height, width = facts["size"]
+        return height, width
+    if not latents.spatial:
+        raise RecipeError("its codes are vectors, diffusion needs maps", where="generator.latents",
+                          fix="train that vae with generator.spatial=true")
+    if (latents.channels, tuple(latents.size)) != (facts["channels"], tuple(facts["size"])):
+        raise RecipeError(f"it is for pictures of {latents.channels} x {latents.size[0]} x {latents.size[1]}",
+                          where="generator.latents", fix="train a vae on pictures of the codec's size and channels")
+    _, height, width = latents.latent_shape
+    return height, width
+
+
+def _large_patch(size: tuple[int, int]) -> int:
     """Return the largest patch up to 8 that leaves at least 4 a side: a transformer's work grows with their number."""
     fitting = [patch for patch in range(1, 9) if all(side % patch == 0 and side // patch >= 4 for side in size)]
     return max(fitting, default=1)
@@ -103,10 +133,10 @@ class Denoiser(nn.Module):
         self.times = Times(vector)
         self.spans = Times(vector) if config.objective == "meanflow" else None
         self.network: UNet | DiT = (
-            DiT(channels=config.channels, size=config.size, patch=config.patch, width=config.width,
+            DiT(channels=config.shape[0], size=config.shape[1:], patch=config.patch, width=config.width,
                 depth=config.levels, head=config.head, words=words) if dit else
-            UNet(channels=config.channels, patch=config.patch, width=config.width, levels=config.levels,
-                 blocks=config.blocks, head=config.head, condition=vector, words=words))
+            UNet(channels=config.shape[0], size=config.shape[1:], patch=config.patch, width=config.width,
+                 levels=config.levels, blocks=config.blocks, head=config.head, condition=vector, words=words))
 
     def forward(self, z: Tensor, t: Tensor, span: Tensor, states: ConditionStates) -> Tensor:
         """Return the clean pictures [B, C, H, W] behind z at times t [B].
@@ -129,5 +159,5 @@ class Denoiser(nn.Module):
         device = next(self.parameters()).device
         labels, text = (torch.zeros(shape, dtype=torch.int64, device=device)
                         for shape in ((1,), (1, self.config.text_length)))
-        z, t = torch.zeros(1, self.config.channels, *self.config.size, device=device), torch.zeros(1, device=device)
+        z, t = torch.zeros(1, *self.config.shape, device=device), torch.zeros(1, device=device)
         return pictures.count_flops(lambda: self(z, t, t, self.encode(labels, text)))

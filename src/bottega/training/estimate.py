@@ -195,7 +195,7 @@ def _model(recipe: Recipe, home: Path) -> Generator:
 
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):
-            return build_pictures(recipe, ImageCodec.of(shape))  # classes and words are not known yet
+            return build_pictures(recipe, ImageCodec.of(shape), home)  # classes and words are not known yet
     if recipe.base:
         return families.load(find_bundle(recipe.base, home / "models"))
     with torch.device("meta"):

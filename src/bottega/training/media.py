@@ -15,8 +15,8 @@ import torch
 from bottega import families, objectives
 from bottega.codecs.image import ImageCodec, PictureSpec
 from bottega.codecs.text import TextCodec
-from bottega.core.bundle import Bundle
-from bottega.core.errors import BottegaError, DataError, RecipeError
+from bottega.core.bundle import Bundle, find_bundle
+from bottega.core.errors import BottegaError, DataError, InputError, RecipeError
 from bottega.core.files import atomic_dir, digest_json, verify_manifest
 from bottega.core.progress import say, timed
 from bottega.core.recipe import Recipe
@@ -28,7 +28,9 @@ from bottega.data.pictures.dataset import PictureDataset
 from bottega.data.pictures.prepare import prepare_pictures
 from bottega.data.pipeline import prepare
 from bottega.families.base import Generator
+from bottega.families.diffusion import Diffusion
 from bottega.families.pictures import PictureGenerator
+from bottega.families.vae import VAE
 from bottega.objectives.base import Objective
 from bottega.training import picture_look, picture_report
 from bottega.training.sizes import Sizes
@@ -39,7 +41,7 @@ _KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective â
 class Medium(Protocol):
     """One way to bring data into a model."""
 
-    def check(self, recipe: Recipe, base: Bundle | None) -> None:
+    def check(self, recipe: Recipe, base: Bundle | None, home: Path) -> None:
         """Find faults of a recipe before any work.
 
         Raises:
@@ -59,7 +61,7 @@ class Medium(Protocol):
     def save_codec(self, codec: Any, folder: Path, recipe: Recipe) -> None:
         """Write the codec's files into a bundle."""
 
-    def generator(self, recipe: Recipe, codec: Any, base: Bundle | None) -> Generator:
+    def generator(self, recipe: Recipe, codec: Any, base: Bundle | None, home: Path) -> Generator:
         """Return the base's generator, or a new one with weights drawn from the seed."""
 
     def objective(self, recipe: Recipe, dataset: Any, codec: Any, generator: Any, base: Bundle | None, chosen: Sizes,
@@ -83,7 +85,7 @@ class Medium(Protocol):
 class Texts:
     """Texts, conversations and preferences."""
 
-    def check(self, recipe: Recipe, base: Bundle | None) -> None:
+    def check(self, recipe: Recipe, base: Bundle | None, home: Path) -> None:
         """See `Medium.check`."""
         if base is None:
             families.family_class(recipe.generator.family).Config.derive(
@@ -125,7 +127,7 @@ class Texts:
         """See `Medium.save_codec`."""
         codec.save(folder, recipe.training.context)
 
-    def generator(self, recipe: Recipe, codec: TextCodec, base: Bundle | None) -> Generator:
+    def generator(self, recipe: Recipe, codec: TextCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         if base is not None:
             return families.load(base.path)
@@ -186,7 +188,7 @@ class Texts:
 class Pictures:
     """Pictures with classes and captions."""
 
-    def check(self, recipe: Recipe, base: Bundle | None) -> None:
+    def check(self, recipe: Recipe, base: Bundle | None, home: Path) -> None:
         """See `Medium.check`."""
         if recipe.objective.kind != "pictures":
             raise RecipeError(f"pictures are not trained by objective '{recipe.objective.kind}'",
@@ -196,7 +198,7 @@ class Pictures:
                               fix="leave it out")
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):
-            build_pictures(recipe, ImageCodec.of(shape))
+            build_pictures(recipe, ImageCodec.of(shape), home)
         family = families.picture_family(recipe.generator.family)
         recipe.controls.require(family.understands, recipe.generator.family)
 
@@ -214,10 +216,10 @@ class Pictures:
         """See `Medium.save_codec`."""
         codec.save(folder)
 
-    def generator(self, recipe: Recipe, codec: ImageCodec, base: Bundle | None) -> Generator:
+    def generator(self, recipe: Recipe, codec: ImageCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         torch.manual_seed(recipe.seed)
-        return build_pictures(recipe, codec)
+        return build_pictures(recipe, codec, home)
 
     def objective(self, recipe: Recipe, dataset: PictureDataset[ImageCodec], codec: ImageCodec, generator: Any,
                   base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
@@ -236,17 +238,43 @@ class Pictures:
         say(f"report: {picture_report.write(bundle, dataset, home)}")
 
 
-def build_pictures(recipe: Recipe, codec: ImageCodec) -> PictureGenerator:
+def build_pictures(recipe: Recipe, codec: ImageCodec, home: Path) -> PictureGenerator:
     """Return a fresh generator of a codec's pictures; weights are drawn from torch's global generator.
 
     Raises:
         RecipeError: unknown family or key, or a bad value.
+        InputError: `generator.latents` names no autoencoder.
     """
     family = families.picture_family(recipe.generator.family)
     facts = {"channels": codec.channels, "size": (codec.height, codec.width), "classes": len(codec.classes),
              "vocab": codec.vocab, "text_length": codec.text_length if codec.vocab else 0}
     config: Any = family.Config
-    return family(config.derive(recipe.generator.depth, facts, recipe.generator.overrides))
+    keys, bundle = recipe.generator.overrides, latents_of(recipe, home)
+    if bundle is None:
+        return family(config.derive(recipe.generator.depth, facts, keys))
+    with torch.device("cpu"):  # also where the rest is built without memory
+        vae = VAE.load(bundle.path)
+    model = family(config.derive(recipe.generator.depth, facts, {**keys, "latents": vae.config}))
+    if isinstance(model, Diffusion) and model.latents is not None and model.device.type != "meta":
+        model.latents.load_state_dict(vae.state_dict())
+    return model
+
+
+def latents_of(recipe: Recipe, home: Path) -> Bundle | None:
+    """Return the autoencoder that a recipe of diffusion names in `generator.latents`.
+
+    Raises:
+        InputError: there is no such model, or it is no vae.
+        CorruptError: its files do not verify.
+    """
+    name = recipe.generator.overrides.get("latents")
+    if not isinstance(name, str) or recipe.codec.kind != "image" or recipe.generator.family != "diffusion":
+        return None
+    bundle = Bundle.open(find_bundle(name, home / "models"))
+    if bundle.meta.get("family") != "vae":
+        raise InputError(f"'{name}' is a model of family {bundle.meta.get('family')}, not a vae",
+                         where="generator.latents", fix="name a vae trained with generator.spatial=true")
+    return bundle
 
 
 MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures()}

@@ -26,7 +26,7 @@ from bottega.families.base import Generator
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
-from bottega.training.media import MEDIA
+from bottega.training.media import MEDIA, latents_of
 from bottega.training.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class _Parts:
     dataset: Any
     codec: Any
     base: Bundle | None
+    latents: Bundle | None
     settings: Any
 
     def facts(self) -> dict[str, Any]:
@@ -55,7 +56,8 @@ class _Parts:
                  ("objective", {"kind": self.recipe.objective.kind, **self.settings.model_dump(mode="json")}))
                 for key, value in part.items()}
         return {**flat, "seed": self.recipe.seed, "data": self.dataset.digest, "codec": self.codec.digest,
-                "base": self.base.digest if self.base else None, "bottega": bottega.__version__}
+                "base": self.base.digest if self.base else None,
+                **({"latents": self.latents.digest} if self.latents else {}), "bottega": bottega.__version__}
 
 
 def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = True, reuse: bool = True) -> Bundle:
@@ -83,12 +85,12 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
                           fix="add 'base: NAME'; see 'bottega models'")
     base = Bundle.open(find_bundle(recipe.base, home / "models")) if recipe.base else None
     medium = MEDIA[recipe.codec.kind]
-    medium.check(recipe, base)
+    medium.check(recipe, base, home)
     if base is not None and base.path.resolve() == target.resolve():
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
     dataset = medium.dataset(recipe, home)
     codec = medium.codec(recipe, dataset, base, home)
-    parts = _Parts(recipe, dataset, codec, base, settings)
+    parts = _Parts(recipe, dataset, codec, base, latents_of(recipe, home), settings)
     facts = parts.facts()
     if target.exists():
         finished = _unchanged(target, digest_json(facts)) if reuse else None
@@ -98,7 +100,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         if not replace:
             raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
                              fix="give the recipe another name")
-    generator = medium.generator(recipe, codec, base)
+    generator = medium.generator(recipe, codec, base, home)
     generator = generator.to("cuda") if torch.cuda.is_available() else generator
     recorded = read_json(run / RESOLVED).get("sizes") if resume and (run / RESOLVED).is_file() else None
     guess = estimate(recipe, home=home, generator=generator, recorded=Sizes(**recorded) if recorded else None)
@@ -166,9 +168,10 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
     }
     parents = [Parent(kind="dataset", name=", ".join(recipe.data.sources), digest=parts.dataset.lineage.digest)]
     licences = list(parts.dataset.lineage.licences)
-    if base is not None:
-        parents.append(Parent(kind="model", name=base.name, digest=base.lineage.digest))
-        licences += base.lineage.licences
+    for model in (base, parts.latents):
+        if model is not None:
+            parents.append(Parent(kind="model", name=model.name, digest=model.lineage.digest))
+            licences += model.lineage.licences
     cost = result.cost_before + meter.read()
 
     def lineage(content: str) -> Lineage:
