@@ -83,7 +83,7 @@ def ddpm(task: Task, seed: int, minutes: float, out: Path, options: dict[str, An
     """Train as the diffusers example for unconditional pictures does: DDPM noise, AdamW, cosine, averaged weights.
 
     Empty options leave the example's settings (batch 16, rate 1e-4, 500 steps of warm-up). {"learning_rate": …} tunes
-    it: that rate, our batch, 2 % of warm-up.
+    it: that rate, our batch, 2 % of warm-up. {"points": …} says how often it draws; the task does otherwise.
     """
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.optimization import get_scheduler
@@ -91,7 +91,8 @@ def ddpm(task: Task, seed: int, minutes: float, out: Path, options: dict[str, An
 
     torch.manual_seed(seed)
     rng, data = np.random.default_rng(seed), as_floats(task.train)
-    batch, peak = (task.batch, options["learning_rate"]) if options else (16, 1e-4)
+    tuned = "learning_rate" in options
+    batch, peak = (task.batch, options["learning_rate"]) if tuned else (16, 1e-4)
     model = unet(task.size, task.channels, task.parameters)
     noise_scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
@@ -120,7 +121,7 @@ def ddpm(task: Task, seed: int, minutes: float, out: Path, options: dict[str, An
     model.load_state_dict(start)
     optimizer.state.clear()
     ema = average()
-    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=steps // 50 if options else min(500, steps // 2),
+    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=steps // 50 if tuned else min(500, steps // 2),
                              num_training_steps=steps)
     looked = 0.0
 
@@ -138,7 +139,8 @@ def ddpm(task: Task, seed: int, minutes: float, out: Path, options: dict[str, An
         looked += time.process_time() - began
         return float(point)
 
-    watch, done, began = Watch(minutes, task.points, measure), False, time.process_time()
+    points = int(options.get("points", task.points))
+    watch, done, began = Watch(minutes, points, measure), False, time.process_time()
     while not done:
         step()
         done = watch.step()

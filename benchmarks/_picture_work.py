@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _pictures import Pixels, answers, prepared, recipe_of
+from _pictures import Pixels, prepared, recipe_of
 
 from bottega.codecs.image import ImageCodec
 from bottega.core.files import write_json
@@ -28,6 +28,8 @@ from bottega.families.pictures import PictureGenerator
 from bottega.objectives.pictures import PictureTraining
 from bottega.training.loop import train
 from bottega.training.media import build_pictures
+from bottega.training.picture_look import Wishes
+from bottega.training.picture_scores import answers
 
 HERE = Path(__file__).parent
 POINTS, BATCH = 4, 64
@@ -81,8 +83,9 @@ class Work:
         pictures, held_out = (np.asarray(data.images(split)) for split in ("train", "validation"))
         self.train, self.test = pictures, held_out[:1000]
         self.codec = ImageCodec(channels, size, size)
-        taught, wanted = (answers(data, split) for split in ("train", "validation"))
-        assert wanted is not None
+        known = answers(data)
+        assert known is not None
+        taught, wanted = known
         self.judge: Judge = train_judge(pictures, taught, held_out=(held_out, wanted),
                                         steps=100 if args.quick else 1200)
         self.reference = self.judge.features(self.test)
@@ -95,7 +98,7 @@ class Work:
 
     def generator(self, recipe: Recipe, seed: int) -> Any:
         torch.manual_seed(seed)
-        return build_pictures(recipe, self.codec)
+        return build_pictures(recipe, self.codec, self.home)
 
     def ours(self, recipe: Recipe, seed: int, minutes: float) -> tuple[PictureGenerator, dict[str, Any]]:
         """Train ours with its public loop; validation and checkpoints are on its clock."""
@@ -130,9 +133,10 @@ class Work:
                                           "points": POINTS})
 
 
-def nothing(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def nothing(count: int) -> Wishes:
     """Return so many wishes for nothing in particular."""
-    return torch.full((count,), -1), torch.zeros(count, 0, dtype=torch.int64)
+    empty = torch.zeros(count, 0, dtype=torch.int64)
+    return Wishes(torch.full((count,), -1), empty, [""] * count, np.zeros(count, dtype=np.int64))
 
 
 def in_turn(contestants: list[Contestant], repeats: int) -> None:

@@ -21,24 +21,18 @@ from torch import Tensor
 
 from bottega.codecs.image import ImageCodec
 from bottega.core.bundle import Bundle
-from bottega.core.errors import InputError
 from bottega.core.files import write_atomic
 from bottega.core.recipe import Recipe
-from bottega.core.request import Controls
-from bottega.data.pictures.dataset import PictureDataset
-from bottega.data.pictures.scenes import attributes
-from bottega.evaluation.picture_prompts import Answers, scene_answers
+from bottega.evaluation.picture_prompts import Answers
 from bottega.evaluation.picture_sheet import contact_sheet
 from bottega.evaluation.statistics import Figure
 from bottega.families import picture_family
 from bottega.families.pictures import PictureGenerator
-from bottega.generation.pictures import generators
 from bottega.training.media import MEDIA
+from bottega.training.picture_look import Data, Wishes
 
 Pixels = NDArray[np.uint8]
-Data = PictureDataset[ImageCodec]
-AT_ONCE = 64      # pictures drawn together
-_BAND = 12        # pixels of paper between real and made
+_BAND = 12  # pixels of paper between real and made
 
 
 def recipe_of(recipe: str, overrides: Sequence[str]) -> Recipe:
@@ -71,40 +65,17 @@ def opened(bundle: Bundle) -> PictureGenerator:
     return picture_family(str(bundle.meta["family"])).load(bundle.path)
 
 
-def wishes(data: Data, places: Sequence[int] | NDArray[np.int64], captions: bool = True) -> tuple[Tensor, Tensor]:
-    """Return classes int64 [n] and words int64 [n, T] of held-out pictures."""
-    rows = np.asarray(places, dtype=np.int64)
-    said = data.captions("validation") if captions else [""] * data.size("validation")
-    words = data.codec.encode_texts([said[row] for row in rows])
-    text = torch.tensor(words, dtype=torch.int64).reshape(len(rows), -1)
-    return torch.from_numpy(data.labels("validation")[rows]), text
+def captioned(data: Data, places: NDArray[np.int64]) -> Wishes:
+    """Ask for what the captions of held-out pictures say, also where they have classes."""
+    captions = data.captions("validation")
+    names = [captions[place] for place in places]
+    text = torch.tensor(data.codec.encode_texts(names), dtype=torch.int64).reshape(len(places), -1)
+    return Wishes(torch.full((len(places),), -1), text, names, places)
 
 
-def draw(generator: PictureGenerator, wished: tuple[Tensor, Tensor], controls: Controls, seed: int = 0) -> Pixels:
-    """Return a picture of each wish, uint8 [n, C, H, W], as a request would get it."""
-    labels, text = wished
-    parts = []
-    for first in range(0, len(labels), AT_ONCE):
-        rows = slice(first, min(first + AT_ONCE, len(labels)))
-        rng = generators(seed, range(rows.start, rows.stop))
-        *_, last = generator.draw(labels[rows], text[rows], rng, controls=controls)
-        parts.append(ImageCodec.to_pixels(last))
-    return np.concatenate(parts)
-
-
-def answers(data: Data, split: str) -> Answers | None:
-    """Return what the pictures of a split show, as answers to a judge's questions; None where nothing is known."""
-    if data.codec.classes:
-        return {"class": [str(label) if label >= 0 else None for label in data.labels(split).tolist()]}
-    try:
-        return scene_answers([attributes(caption) for caption in data.captions(split)], common=("ground",))
-    except InputError:
-        return None  # captions in another language than that of `symbols`
-
-
-def asked(given: Answers | None, places: Sequence[int] | NDArray[np.int64]) -> Answers | None:
+def asked(given: Answers, places: NDArray[np.int64]) -> Answers:
     """Return the answers of some pictures."""
-    return None if given is None else {question: [each[place] for place in places] for question, each in given.items()}
+    return {question: [each[place] for place in places] for question, each in given.items()}
 
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]

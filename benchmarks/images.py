@@ -30,11 +30,12 @@ import numpy as np
 import torch
 from _picture_peers import FEW, STEPS, ddim, unet
 from _picture_work import BATCH, POINTS, SETS, Contestant, Work, in_turn, nothing
-from _pictures import bound, draw, principal, threads
+from _pictures import bound, principal, threads
 from _report import machine, update
 
 from bottega.core.request import Controls
 from bottega.evaluation.picture_network import as_floats
+from bottega.training.picture_look import draw_all
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the minutes, a run of ours each: a run is planned for its own length
 RATES = (5e-4, 1e-3, 2e-3)  # tried for the tuned example
@@ -46,7 +47,8 @@ def diffusion(work: Work, minutes: float) -> list[str]:
     def ours(share: float) -> Callable[[int], dict[str, Any]]:
         def run(seed: int) -> dict[str, Any]:
             model, result = work.ours(work.diffusion, seed, minutes * share)
-            return {**result, "end": work.frechet(draw(model, nothing(work.drawn), Controls(), seed))}
+            made = draw_all(model, work.codec, nothing(work.drawn), Controls(), seed)
+            return {**result, "end": work.frechet(made)}
 
         return run
 
@@ -56,12 +58,12 @@ def diffusion(work: Work, minutes: float) -> list[str]:
             points = range(len(result["curve"]))
             seen = [work.frechet(np.load(out / f"{point}-{STEPS}.npy")) for point in points]
             few = work.frechet(np.load(out / f"{points[-1]}-{FEW}.npy"))
-            # a step longer than a quarter of the time skips points, which happens in trials only
+            # a step longer than a quarter of the time skips points, which happens under --quick only
             return {**result, "points": [math.nan] * (POINTS - len(seen)) + seen, "end": seen[-1], "few": few}
 
         return run
 
-    trials = {rate: example({"learning_rate": rate}, minutes / 3)(99)["end"]
+    trials = {rate: example({"learning_rate": rate, "points": 1}, minutes / 3)(99)["end"]
               for rate in (RATES[:1] if work.args.quick else RATES)}
     best = min(trials, key=lambda rate: trials[rate])
     mine = [Contestant(f"Bottega, {share:g} of the minutes" if share < 1 else "Bottega", ours(share))
@@ -139,8 +141,8 @@ def throughput(work: Work, repeats: int) -> list[str]:
     model = unet(work.codec.height, work.codec.channels, ours.config.derived()["parameters"]).eval()
 
     def mine(batch: int, exact: bool) -> None:
-        rng = [torch.Generator().manual_seed(row) for row in range(batch)]
-        list(ours.draw(*nothing(batch), rng, controls=Controls(steps=FEW), exact=exact))
+        rng, wished = [torch.Generator().manual_seed(row) for row in range(batch)], nothing(batch)
+        list(ours.draw(wished.labels, wished.text, rng, controls=Controls(steps=FEW), exact=exact))
 
     ways: dict[str, Callable[[int], object]] = {
         f"Bottega, {FEW} steps, bytes that can be made again (default)": lambda batch: mine(batch, True),

@@ -19,22 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _pictures import (
-    Data,
-    Pixels,
-    Row,
-    answers,
-    asked,
-    bound,
-    draw,
-    opened,
-    prepared,
-    principal,
-    save_sheet,
-    seed_table,
-    train,
-    wishes,
-)
+from _pictures import Pixels, Row, asked, bound, opened, prepared, principal, save_sheet, seed_table, train
 from _report import machine, update
 from numpy.typing import NDArray
 
@@ -44,8 +29,9 @@ from bottega.data.pictures.scenes import HELD_OUT, attributes
 from bottega.evaluation.picture_features import Judge, train_judge
 from bottega.evaluation.picture_network import as_floats
 from bottega.evaluation.pictures import judge_pictures
-from bottega.families.gan import GAN
 from bottega.training.metrics import read_history
+from bottega.training.picture_look import Data, draw_all, wishes
+from bottega.training.picture_scores import answers
 
 GUIDANCES, STEPS = (1.0, 1.5, 2.0, 3.0), (4, 8, 16, 50)
 WANTED = {"name": 0.9, "colour": 0.95, "place": 0.85}  # of unseen combinations
@@ -70,9 +56,11 @@ class Bench:
         self.recipe, self.home, self.overrides, self.count = recipe, home, overrides, count
         self.data: Data = prepared(recipe, overrides, home)
         self.train, self.test = np.asarray(self.data.images("train")), np.asarray(self.data.images("validation"))
-        self.train_answers, self.test_answers = (answers(self.data, split) for split in ("train", "validation"))
-        held_out = None if self.test_answers is None else (self.test, self.test_answers)
-        self.judge: Judge = train_judge(self.train, self.train_answers, held_out=held_out, steps=judge_steps)
+        known = answers(self.data)
+        assert known is not None
+        self.train_answers, self.test_answers = known
+        self.judge: Judge = train_judge(self.train, self.train_answers, held_out=(self.test, self.test_answers),
+                                        steps=judge_steps)
         for name, figure in self.judge.accuracy.items():
             print(f"{recipe}: the judge gets {figure['value']:.1%} of '{name}' right on real held-out pictures",
                   file=sys.stderr, flush=True)
@@ -96,6 +84,11 @@ class Bench:
                 rows[name.replace("_", " ")] = Row(found[name]["made"]["value"], share, beside)
         return rows
 
+    def draw(self, bundle: Bundle, places: NDArray[np.int64], controls: Controls | None = None) -> Pixels:
+        """Return pictures of what the held-out ones at these places show, as requests for it get them."""
+        return draw_all(opened(bundle), self.data.codec, wishes(self.data, places),
+                        (controls or Controls()).over(bundle.controls), 0)
+
     def places(self, count: int, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
         """Return held-out pictures in random order, each once before any twice; `first` and `last` bound them."""
         pool = np.arange(first, len(self.test) if last is None else last)
@@ -106,8 +99,8 @@ class Bench:
 def vae(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, Row], Pixels, NDArray[np.int64]]:
     """Held-out bound and reconstruction beside those of PCA with codes of the same size."""
     model: Any = opened(bundle)
-    images = as_floats(bench.test)
-    labels, text = wishes(bench.data, range(len(images)))
+    images, labels = as_floats(bench.test), torch.from_numpy(bench.data.labels("validation"))
+    text = torch.tensor(bench.data.codec.encode_texts(bench.data.captions("validation")))
     found = bound(lambda x: model.encode(x, labels, text), lambda z: model.decode(z, labels, text), images,
                   float(model.variance))
     flat, held = ((pixels.reshape(len(pixels), -1) / 127.5 - 1) for pixels in (bench.train, bench.test))
@@ -117,7 +110,7 @@ def vae(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, Row], 
     centres = np.stack([flat[known == label].mean(0) for label in range(len(bench.data.codec.classes))])
     told = principal(flat - centres[known], held - centres[wanted], size)
     places = bench.places(bench.count)
-    made = draw(model, wishes(bench.data, places), bundle.controls)
+    made = bench.draw(bundle, places)
 
     def beside(key: str) -> str:
         return f"PCA of {size}: {plain[key]:.4g}; told the class: {told[key]:.4g}"
@@ -134,18 +127,16 @@ def vae(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, Row], 
 
 def gan(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, Row], Pixels, NDArray[np.int64]]:
     """Classes covered and read with confidence."""
-    model = opened(bundle)
     places = bench.places(bench.count)
-    made = draw(model, wishes(bench.data, places), bundle.controls)
-    chances = _chances(bench.judge, made)
+    made = bench.draw(bundle, places)
+    chances, truly = _chances(bench, made), _chances(bench, bench.test)
     wanted = bench.data.labels("validation")[places]
     read = chances.argmax(1)
     classes = len(bench.data.codec.classes)
     covered = sum((read == label).sum() >= 0.5 * (wanted == label).sum() for label in range(classes))
     sure = float((chances[np.arange(len(made)), wanted] >= CONFIDENT).mean())
-    real = float((_chances(bench.judge, bench.test)[np.arange(len(bench.test)), bench.data.labels("validation")]
-                  >= CONFIDENT).mean())
-    warned = GAN.warnings(read_history(bench.home / "runs" / bundle.name))
+    real = float((truly[np.arange(len(truly)), bench.data.labels("validation")] >= CONFIDENT).mean())
+    warned = opened(bundle).warnings(read_history(bench.home / "runs" / bundle.name))
     for warning in warned:
         print(f"{bundle.name} warns: {warning}", file=sys.stderr, flush=True)
     return {
@@ -163,13 +154,12 @@ def diffusion(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, 
 
     Guidance is chosen on captions of the first half of the held-out pictures, everything is reported on the second.
     """
-    model, half = opened(bundle), len(bench.test) // 2
+    half = len(bench.test) // 2
     tuning = bench.places(bench.count // 2, last=half)
 
     def shown(controls: Controls, places: NDArray[np.int64]) -> tuple[Pixels, dict[str, float]]:
-        made = draw(model, wishes(bench.data, places), controls.over(bundle.controls))
+        made = bench.draw(bundle, places, controls)
         given = asked(bench.test_answers, places)
-        assert given is not None
         return made, {name: figure["value"] for name, figure in bench.judge.grade(made, given).items()}
 
     tried = {}
@@ -204,17 +194,16 @@ def diffusion(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, 
 
 def _class_row(bench: Bench, made: Pixels, places: NDArray[np.int64]) -> Row:
     given = asked(bench.test_answers, places)
-    assert given is not None
     return Row(bench.judge.grade(made, given)["class"]["value"], True,
                f"judge on real pictures {bench.judge.accuracy['class']['value']:.1%}")
 
 
 @torch.no_grad()
-def _chances(judge: Judge, pictures: Pixels) -> NDArray[np.float64]:
-    """Return the judge's probability of each class, its columns in the order of the classes: [n, classes]."""
-    logits: Any = judge.network
-    found = torch.softmax(logits(as_floats(pictures))[0].double(), 1).numpy()
-    return np.asarray(found[:, np.argsort([int(name) for name in judge.questions["class"]])])
+def _chances(bench: Bench, pictures: Pixels) -> NDArray[np.float64]:
+    """Return the judge's probability of each class, its columns in the order of the codec's classes: [n, classes]."""
+    network: Any = bench.judge.network
+    found = torch.softmax(network(as_floats(pictures))[0].double(), 1).numpy()
+    return np.asarray(found[:, [bench.judge.questions["class"].index(name) for name in bench.data.codec.classes]])
 
 
 def _unseen(bench: Bench, pictures: Pixels, places: NDArray[np.int64]) -> float:
