@@ -1,4 +1,5 @@
-# The two commands: `make demo` (a model trained on this machine, in minutes) and `make test`.
+# The two commands: `make demo` (a model trained on this machine, in minutes) and `make test`. `make demo-all` also makes
+# models of pictures.
 # Everything happens inside .venv; each set of parts is installed again only when pyproject.toml changes.
 
 PYTHON ?= python3
@@ -9,10 +10,13 @@ INSTALL := -m pip install --disable-pip-version-check
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
 
-.PHONY: demo test lint bench picture clean
+.PHONY: demo demo-all test lint bench picture clean
 
 demo: $(STAMPS)/core
 	$(BIN)/python -m bottega demo
+
+demo-all: $(STAMPS)/images
+	$(BIN)/python -m bottega demo --all
 
 test: $(STAMPS)/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -52,7 +56,7 @@ $(STAMPS)/core: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python $(INSTALL) --editable .
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: $(STAMPS)/core
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/images: $(STAMPS)/%: $(STAMPS)/core
 	$(BIN)/python $(INSTALL) --quiet --editable ".[$*]"
 	@touch $@
 

@@ -1,7 +1,8 @@
 """The demo: raw text to an aligned model that answers and explains itself. `bottega demo` (or `make demo`) runs it.
 
 Three recipes, each starting from the model before: pretrain, fine-tune on instructions, align with preferences. After
-each one the same held-out cases are measured and the same prompts answered, and a report shows all of it.
+each one the same held-out cases are measured and the same prompts answered, and a report shows all of it. With `--all`
+three models of pictures follow (`demo_pictures.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 
 import torch
 
-from bottega.core.bundle import Bundle
+from bottega import demo_pictures
+from bottega.core.bundle import META, Bundle
 from bottega.core.energy import Cost
 from bottega.core.errors import RecipeError
 from bottega.core.files import digest_json, read_json, write_json
@@ -28,6 +30,7 @@ from bottega.core.recipe import Recipe
 from bottega.core.request import Controls, Message, Request
 from bottega.data.dataset import Dataset
 from bottega.data.pipeline import prepare
+from bottega.demo_pictures import Painted
 from bottega.evaluation import baselines, suites
 from bottega.evaluation.report import DataCard, Glass, Metric, ReportData, Sample, Stage, write_report
 from bottega.generation.engine import Engine
@@ -56,7 +59,7 @@ class _Made:
     reused: bool
 
 
-def run(*, home: Path, folder: Path, seed: int = 0, fresh: bool = False) -> dict[str, Any]:
+def run(*, home: Path, folder: Path, seed: int = 0, fresh: bool = False, pictures: bool = False) -> dict[str, Any]:
     """Make the chain, measure every link, write the report.
 
     Args:
@@ -64,47 +67,62 @@ def run(*, home: Path, folder: Path, seed: int = 0, fresh: bool = False) -> dict
         folder: where `report.html` and `results.json` go.
         seed: of weights, data order and samples.
         fresh: forget the demo's models and runs first.
+        pictures: make the models of pictures too.
 
     Returns:
-        JSON-ready results: seconds, baselines, and for each model its metrics and suites.
+        JSON-ready results: seconds, baselines, and for each model its metrics and suites; of models of pictures their
+        scores.
+
+    Raises:
+        MissingExtraError: pictures are wanted and a library for them is not installed; found before any work.
     """
     start = time.perf_counter()
+    painting = demo_pictures.recipes(seed) if pictures else []
     write_json(folder / "results.json", {})  # a folder that cannot be written is found out now, not at the end
     if fresh:
-        for name in CHAIN:
+        for name in (*CHAIN, *(recipe.name for recipe in painting)):
             shutil.rmtree(home / "models" / name, ignore_errors=True)
             shutil.rmtree(home / "runs" / name, ignore_errors=True)
     recipes = [Recipe.load(recipe_path(name), [f"seed={seed}"]) for name in CHAIN]
     last = recipes[-1].evaluation
     chain: list[_Made] = []
     for number, recipe in enumerate(recipes, 1):
-        say(f"\n── {number} of {len(recipes)}: {recipe.name} · {_ABOUT[recipe.name]}")
-        began = time.time()
-        bundle = _make(recipe, home)
-        reused = (bundle.path / "bottega.json").stat().st_mtime < began
+        say(f"\n── {number} of {len(recipes) + len(painting)}: {recipe.name} · {_ABOUT[recipe.name]}")
+        bundle, reused = _make(recipe, home)
         dataset = prepare(recipe.data, home=home, seed=recipe.seed)
         with timed(f"measuring {recipe.name} on held-out cases"):
             found, samples = _measure(bundle, last.suites, last.cases, [*last.prompts], seed, home)
         for name, metrics in found.items():
             say(f"  {name}: " + ", ".join(f"{metric} {_percent(value)}" for metric, value in metrics.items()))
         chain.append(_Made(recipe, bundle, dataset, found, samples, reused))
+    painted: list[Painted] = []
+    for number, recipe in enumerate(painting, len(recipes) + 1):
+        say(f"\n── {number} of {len(recipes) + len(painting)}: {recipe.name} · {demo_pictures.ABOUT[recipe.name]}")
+        painted.append(demo_pictures.judge(recipe, *_make(recipe, home), home, seed))
     compared = _baselines(chain[0], home)
     seconds = time.perf_counter() - start
-    report = _report(chain, compared, seconds, home, folder, seed)
+    report = _report(chain, painted, compared, seconds, home, folder, seed)
     results = {
         "seed": seed, "seconds": round(seconds, 1), "baselines": compared, "report": str(report),
         "models": {made.recipe.name: {"path": str(made.bundle.path), "digest": made.bundle.digest,
                                       "reused": made.reused, "before": _before(made, home),
                                       "metrics": made.bundle.meta["metrics"], "suites": made.suites,
                                       "training": made.bundle.meta["training"]} for made in chain},
+        "pictures": demo_pictures.results(painted),
     }
     write_json(folder / "results.json", results)
-    _what_next(chain, compared, seconds, report)
+    _what_next(chain, painted, compared, seconds, report)
     return results
 
 
-def _make(recipe: Recipe, home: Path) -> Bundle:
-    """Make one link, going on where a stopped demo was."""
+def _make(recipe: Recipe, home: Path) -> tuple[Bundle, bool]:
+    """Make one link, going on where a stopped demo was, and return whether it was there already."""
+    began = time.time()
+    bundle = _trained(recipe, home)
+    return bundle, (bundle.path / META).stat().st_mtime < began
+
+
+def _trained(recipe: Recipe, home: Path) -> Bundle:
     if (home / "runs" / recipe.name / "checkpoints").is_dir():
         try:
             return make(recipe, home=home, resume=True)
@@ -185,15 +203,16 @@ def _stage(made: _Made, home: Path) -> Stage:
                  tokens=training["tokens"], reused=made.reused)
 
 
-def _report(chain: list[_Made], compared: dict[str, float], seconds: float, home: Path, folder: Path,
-            seed: int) -> Path:
+def _report(chain: list[_Made], painted: list[Painted], compared: dict[str, float], seconds: float, home: Path,
+            folder: Path, seed: int) -> Path:
     final = chain[-1]
     bits = chain[0].bundle.meta["metrics"]["bits_per_byte"]
     prompt = final.recipe.evaluation.prompts[0]
     steps = list(Engine.open(final.bundle).stream(Request(
         messages=[Message(role="user", content=prompt)], alternatives=5,
         controls=Controls(temperature=0.8, top_p=0.95, max_tokens=120, seed=seed))))
-    cost = sum((made.bundle.lineage.cost for made in chain), Cost())
+    cost = sum((bundle.lineage.cost for bundle in (*(m.bundle for m in chain), *(p.bundle for p in painted))), Cost())
+    drew = " Three families learned to draw." if painted else ""
     headline = {"held-out bits per byte": f"{bits:.3f} (gzip {compared['gzip']:.3f})"}
     for name, metrics in final.suites.items():
         key, value = list(metrics.items())[-1]
@@ -201,12 +220,14 @@ def _report(chain: list[_Made], compared: dict[str, float], seconds: float, home
     machine = f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}, " \
               f"torch {torch.__version__}"
     return write_report(folder / "report.html", ReportData(
-        title="A language model made on this machine",
+        title="Generators of text and pictures made on this machine" if painted else
+              "A language model made on this machine",
         summary=f"Prepared, pretrained, taught to answer and aligned in {seconds / 60:.1f} minutes on {machine}, from "
-                "text that every Python installation holds. All figures are on held-out data.",
+                f"text that every Python installation holds.{drew} All figures are on held-out data.",
         headline={**headline, "energy": f"{cost.energy_wh_low:.1f}-{cost.energy_wh_high:.1f} Wh"},
-        stages=[_stage(made, home) for made in chain],
-        data=[DataCard.of(made.dataset.card, ", ".join(made.recipe.data.sources)) for made in chain],
+        stages=[*(_stage(made, home) for made in chain), *demo_pictures.stages(painted, home)],
+        data=[*(DataCard.of(made.dataset.card, ", ".join(made.recipe.data.sources)) for made in chain),
+              *demo_pictures.cards(painted)],
         baselines={"bits_per_byte": compared},
         glass=[Glass(prompt=prompt, steps=steps, model=final.recipe.name)],
         lineage=ancestry(final.bundle.path, home),
@@ -218,7 +239,8 @@ def _report(chain: list[_Made], compared: dict[str, float], seconds: float, home
         machine=machine, made=datetime.now(UTC).isoformat(timespec="seconds")))
 
 
-def _what_next(chain: list[_Made], compared: dict[str, float], seconds: float, report: Path) -> None:
+def _what_next(chain: list[_Made], painted: list[Painted], compared: dict[str, float], seconds: float,
+               report: Path) -> None:
     """Say on the terminal what was made and how to go on."""
     bits = chain[0].bundle.meta["metrics"]["bits_per_byte"]
     say(f"\nDone in {seconds / 60:.1f} minutes. Held-out bits per byte {bits:.3f}; "
@@ -226,4 +248,6 @@ def _what_next(chain: list[_Made], compared: dict[str, float], seconds: float, r
     say(f"Report: {report}\nNext:\n  .venv/bin/bottega serve    then open http://127.0.0.1:8400 in a browser\n"
         "  .venv/bin/bottega chat\n"
         f'  .venv/bin/bottega explain "{chain[-1].recipe.evaluation.prompts[0]}"\n'
-        "  .venv/bin/bottega train recipes/text-lm.yaml data.sources=[path/to/folder]")
+        "  .venv/bin/bottega train recipes/text-lm.yaml data.sources=[path/to/folder]\n"
+        + ('  .venv/bin/bottega generate "a small red star above a blue moon" --model symbols-diffusion --n 4 --grid'
+           if painted else "  .venv/bin/bottega demo --all    makes models of pictures too"))
