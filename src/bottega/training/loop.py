@@ -157,8 +157,6 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             clock.reserve = time.perf_counter() - began
             if figures:
                 display.note(f"step {step}: held-out " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-            for advice in generator.warnings(read_history(run)):
-                display.note(f"warning: {advice}")
             return figures
 
         if step == 0:
@@ -200,6 +198,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
                     lr=share * choices.learning_rate, grad_norm=outcome.norm, tokens_per_s=round(pace, 1),
                     peak_share=round(display.share(pace), 4),
                     metrics=outcome.metrics or None, players=others, validation=figures or None)
+            for advice in generator.warnings(read_history(run)) if figures else ():
+                display.note(f"warning: {advice}")
             display.update(step=step, progress=min(progress, 1.0), loss=outcome.loss, rate=pace, seconds=seconds(),
                            watt_hours=lambda: cost_before.energy_wh_high + meter.read().energy_wh_high)
             if sample and spec.sample_every and progress < 1 and _crossed(before, progress, spec.sample_every):
