@@ -80,3 +80,17 @@ def test_gradients_are_divided_by_weight_then_clipped():
     model.weight.grad = torch.full((4, 4), 8.0)
     assert optimiser.normalise(4.0, clip=1.0) == pytest.approx(8.0)
     assert model.weight.grad.norm() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_kernel_moves_as_the_matrix_of_its_output_channels():
+    torch.manual_seed(0)
+    kernel, matrix = nn.Parameter(torch.randn(6, 4, 3, 3)), nn.Parameter(torch.zeros(6, 36))
+    matrix.data.copy_(kernel.data.view(6, 36))
+    movers = [Muon({"w": parameter}, learning_rate=0.1) for parameter in (kernel, matrix)]
+    for _ in range(3):
+        kernel.grad = torch.randn_like(kernel)
+        matrix.grad = kernel.grad.reshape(6, 36).clone()
+        for mover in movers:
+            mover.step(1.0)
+    assert torch.equal(kernel.data.view(6, 36), matrix.data)
+    assert movers[0].tensors()["w.momentum"].shape == (6, 36)

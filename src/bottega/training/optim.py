@@ -3,7 +3,8 @@
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) takes the Nesterov momentum of a matrix and replaces it by
 the nearest semi-orthogonal one, so that all directions learn at the same speed. The orthogonalisation is Polar Express
 (Amsel, Persson, Musco, Gower 2025, arXiv 2505.16932): five odd polynomials of degree 5, each the best one for
-what the one before leaves. Matrices of one shape go through it as one batch.
+what the one before leaves. Matrices of one shape go through it as one batch; a convolution's kernels count as a matrix
+with a row for each output channel.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _POLAR_EXPRESS = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
+_ENDS = ("lm_head", "head", "embed_tokens", "enter", "leave")  # parts of the names of first and last layers
 _SAFETY = 1.02  # the polynomials are tuned with this much head-room above 1
 
 
@@ -50,10 +52,10 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
 
 
 class Muon:
-    """Momentum, orthogonalised, for 2-D parameters.
+    """Momentum, orthogonalised, for matrices and the kernels of convolutions.
 
     Args:
-        parameters: names and 2-D fp32 tensors.
+        parameters: names and fp32 tensors of two or more dimensions; those after the first are one.
         learning_rate: peak rate; an update has root mean square about rate / sqrt(columns) for square matrices.
         momentum: decay of the running gradient.
         weight_decay: decoupled: each step multiplies weights by 1 - rate x weight_decay.
@@ -65,10 +67,11 @@ class Muon:
         self.learning_rate, self.momentum, self.weight_decay, self.dtype = learning_rate, momentum, weight_decay, dtype
         shapes: dict[tuple[int, int], list[str]] = defaultdict(list)
         for name, parameter in parameters.items():
-            shapes[(parameter.size(0), parameter.size(1))].append(name)
+            shapes[(parameter.size(0), parameter[0].numel())].append(name)
         self.names = list(shapes.values())
         self.groups = [[parameters[name] for name in names] for names in self.names]
-        self.running = [torch.zeros(len(group), *group[0].shape, device=group[0].device) for group in self.groups]
+        self.running = [torch.zeros(len(group), *shape, device=group[0].device)
+                        for shape, group in zip(shapes, self.groups, strict=True)]
 
     @torch.no_grad()
     def step(self, share: float) -> None:
@@ -76,13 +79,15 @@ class Muon:
         rate = self.learning_rate * share
         for group, running in zip(self.groups, self.running, strict=True):
             gradients = torch.stack([p.grad if p.grad is not None else torch.zeros_like(p) for p in group])
+            gradients = gradients.view_as(running)
             running.lerp_(gradients, 1 - self.momentum)
             update = orthogonalise(gradients.lerp_(running, self.momentum), self.dtype).to(running.dtype)
-            scale = math.sqrt(max(1.0, group[0].size(0) / group[0].size(1)))  # keeps the update's spectral size
+            scale = math.sqrt(max(1.0, running.size(1) / running.size(2)))  # keeps the update's spectral size
             tensors: list[Tensor] = list(group)
             if self.weight_decay:
                 torch._foreach_mul_(tensors, 1 - rate * self.weight_decay)
-            torch._foreach_add_(tensors, list(update.unbind(0)), alpha=-rate * scale)
+            updates = [one.view_as(p) for one, p in zip(update.unbind(0), group, strict=True)]
+            torch._foreach_add_(tensors, updates, alpha=-rate * scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by parameter name, for a checkpoint."""
@@ -136,15 +141,16 @@ def _take(tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:
-    """Return the ids of the parameters Muon is for: 2-D, not an embedding table, not the output head.
+    """Return the ids of the parameters Muon is for: matrices and kernels, no embedding tables, no first or last layers.
 
-    Embeddings and heads act on one-hot rows, where orthogonality has no meaning (Jordan et al. 2024).
+    Embeddings and heads act on one-hot rows, where orthogonality has no meaning (Jordan et al. 2024); the layers that
+    take pixels in and give them out are left to AdamW for the same reason.
     """
     tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding)
               for p in module.parameters(recurse=False)}
     return {id(p) for name, p in model.named_parameters()
-            if p.dim() == 2 and min(p.shape) > 1 and id(p) not in tables
-            and not any(part in ("lm_head", "head", "embed_tokens") for part in name.split("."))}
+            if p.dim() in (2, 4) and min(p.size(0), p[0].numel()) > 1 and id(p) not in tables
+            and not any(part in _ENDS for part in name.split("."))}
 
 
 class Optimiser:
