@@ -115,6 +115,13 @@ def test_a_control_that_cannot_be_obeyed_is_refused(diffusion: NativePictures, c
         diffusion.plan(Request(prompt="", controls=Controls.parse(controls)))
 
 
+def test_a_vae_varies_a_picture_and_says_before_work_that_it_keeps_no_part() -> None:
+    engine = _engine("vae")
+    assert len(_draw(engine, "", image=_file(), controls={"n": 2})) == 2
+    with pytest.raises(InputError, match="cannot redraw a part of it"):
+        engine.plan(Request(prompt="", image=_file(), mask=_file((8, 8), 255, "L")))
+
+
 def test_a_gan_says_that_it_cannot_start_from_a_picture() -> None:
     engine = _engine("gan")
     with pytest.raises(InputError, match="cannot start from a picture"):

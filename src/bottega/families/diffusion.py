@@ -37,6 +37,7 @@ class Diffusion(pictures.PictureGenerator):
     Config = DiffusionConfig
     understands: ClassVar[frozenset[str]] = frozenset(
         {"seed", "n", "steps", "guidance_scale", "negative_prompt", "strength", "sampler"})
+    masks: ClassVar[bool] = True
     unsaved: ClassVar[tuple[str, ...]] = ("denoiser",)
     config: DiffusionConfig
 

@@ -170,6 +170,7 @@ class PictureGenerator(base.Generator):
     """A generator of pictures."""
 
     understands: ClassVar[frozenset[str]] = frozenset({"seed", "n"})
+    masks: ClassVar[bool] = False  # whether `redraw` can keep a part of a picture
     unsaved: ClassVar[tuple[str, ...]] = ()  # first parts of the names of tensors that a bundle does not need
     config: PictureConfig
 

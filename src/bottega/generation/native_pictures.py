@@ -59,6 +59,9 @@ class NativePictures(PictureEngine):
         if request.image is not None and type(self.generator).redraw is PictureGenerator.redraw:
             raise InputError(f"a {self.family} model cannot start from a picture", where="image",
                              fix="leave the picture out, or take a diffusion model or a vae")
+        if request.mask is not None and not self.generator.masks:
+            raise InputError(f"a {self.family} model sees a picture as a whole and cannot redraw a part of it",
+                             where="mask", fix="leave the mask out, or take a diffusion model")
         if request.toward is not None and type(self.generator).blend is PictureGenerator.blend:
             raise InputError(f"a {self.family} model cannot walk between two prompts", where="toward",
                              fix="leave the second prompt out")
