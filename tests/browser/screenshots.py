@@ -1,6 +1,7 @@
 """Takes the pictures of the documentation: `BOTTEGA_HOME=workshop python -m tests.browser.screenshots docs/img`.
 
-Needs the models of `bottega demo`; works on a copy of the workshop, asks, judges and improves as a person would.
+Needs the models of `bottega demo`, and symbols-diffusion for the pages of pictures (without it those are left out).
+Works on a copy of the workshop; asks, judges, improves, draws and edits as a person would.
 """
 
 import os
@@ -12,11 +13,14 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.conftest import CHROMIUM, QUIET, serve
-from tests.browser.studio import answered, ask, compare, set_control
+from tests.browser.studio import answered, ask, compare, draw, drawing, ids, open_pictures, set_control
 
 _ASKED = "Hello, I am {}. {} What now?"
 _TROUBLES = ("The kettle arrived broken, order {}, it came last week.", "You sent the wrong chair, order {}.",
              "My lamp has not come yet, order {}.", "I no longer want the desk, my order {}, delivered 2 months ago.")
+_PICTURES = "symbols-diffusion"
+_DRAWN = "a small red star above a blue moon"
+_EDITED = "a green umbrella"
 _NAMES = ("Ana", "Leo", "Mia", "Ben")
 
 
@@ -62,8 +66,37 @@ def _judge(page: Page, picture: Path) -> None:
                 expect(page.get_by_test_id("judged")).to_be_visible()
 
 
+def _pictures(page: Page, folder: Path) -> None:
+    """Draw four, redraw a part of one, and open one of the results."""
+    open_pictures(page, _PICTURES)
+    made = draw(page, _DRAWN)
+    made.get_by_test_id("best").nth(1).click()
+    made.get_by_test_id("edit").nth(1).click()
+    box = page.get_by_test_id("paint").bounding_box()
+    assert box is not None
+    for height in (0.62, 0.75, 0.88):  # the lower third
+        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + height * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + height * box["height"], steps=6)
+        page.mouse.up()
+    page.get_by_test_id("start-prompt").fill(_EDITED)
+    page.mouse.move(0, 0)
+    page.screenshot(path=folder / "paint.png")
+    with drawing(page) as edited:
+        page.get_by_test_id("start-draw").click()
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(300)
+    page.screenshot(path=folder / "pictures.png")
+    page.goto(f"/inside/{ids(edited[0])[0]}")
+    expect(page.get_by_test_id("small-frame").last).to_have_attribute("aria-pressed", "true")
+    page.screenshot(path=folder / "inside-picture.png")
+
+
 def main(folder: Path) -> None:
-    """Write create-light, create-dark, inside-light, ab, models and phone as PNG into a folder."""
+    """Write create-light, create-dark, inside-light, ab, models and phone as PNG into a folder.
+
+    With a model of pictures also paint, pictures, inside-picture, pictures-dark and pictures-phone.
+    """
     home = Path(os.environ.get("BOTTEGA_HOME", "workshop"))
     folder.mkdir(parents=True, exist_ok=True)
     expect.set_options(timeout=60_000)
@@ -75,6 +108,12 @@ def main(folder: Path) -> None:
             shutil.copy(file, copy / "data" / file.parent.name)
         with serve(copy) as url:
             browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+            if (copy / "models" / _PICTURES).is_dir():
+                _pictures(_new_page(browser, url), folder)
+                for name, look in (("dark", {"dark": True}), ("phone", {"phone": True})):
+                    page = _new_page(browser, url, **look)
+                    open_pictures(page, _PICTURES)
+                    page.screenshot(path=folder / f"pictures-{name}.png")
             light = _new_page(browser, url)
             inside = _conversation(light, folder / "create-light.png")
             _conversation(_new_page(browser, url, dark=True), folder / "create-dark.png")

@@ -46,7 +46,6 @@ def open_pictures(page: Page, model: str) -> None:
         page.goto("/pictures")
     page.get_by_test_id("model").select_option(model)
     expect(page.get_by_test_id("send")).to_be_enabled()
-    expect(page.get_by_test_id("control-n")).to_be_visible()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ export async function startFrom(image, prompt, draw) {
   mask.erase = false;
   $("#erase").setAttribute("aria-pressed", "false");
   stage.style.aspectRatio = `${width} / ${height}`;
-  stage.style.width = `min(100%, ${Math.round(46 * width / height)}dvh)`;
+  stage.style.width = `min(100%, ${Math.round(40 * width / height)}dvh)`;
   $("#paint").classList.toggle("sharp", under.classList.contains("sharp"));
   $("#paint").hidden = $("#paint-tools").hidden = $("#paint-help").hidden = !paints;
   $("#paint-status").textContent = "";
