@@ -43,8 +43,7 @@ def stage(bundle: Bundle, data: Data, home: Path, judged: Mapping[str, Any] | No
              "pictures a second": f"{training['tokens_per_second']:,.0f}",
              "learning rate": f"{choices.get('learning_rate', 0):.4g}", "precision": choices.get("precision", ""),
              "batch": meta["recipe"]["training"].get("batch"), **settings}
-    watched = getattr(generator, "warnings", None)
-    said = [*(watched(history) if watched else []), *(judged["warnings"] if judged else [])]
+    said = [*generator.warnings(history), *(judged["warnings"] if judged else [])]
     return Stage(name=bundle.name, kind=str(meta["family"]), about=str(meta["recipe"].get("description", "")),
                  history=history, watch=[name for name in meta["metrics"] if name != "loss"],
                  drawn=looks(generator, data, bundle.controls, int(meta["recipe"]["seed"])), judged=judged,
