@@ -9,6 +9,7 @@ import torch
 from bottega.core.errors import CorruptError, InputError, RecipeError
 from bottega.core.files import read_json, write_json
 from bottega.core.request import Controls
+from bottega.families.pictures import drop_captions
 from bottega.families.vae import VAE, VAEConfig
 
 from .digits import COLOUR, FACTS, agreement, colours, digits, generators, held_out, take_steps
@@ -165,15 +166,21 @@ def test_a_blend_walks_between_two_drawn_pictures(trained: VAE) -> None:
                                controls=Controls()))
 
 
-def test_a_picture_without_a_class_is_seen_and_drawn_too(trained: VAE) -> None:
-    images, nothing = digits()[1]["images"], torch.full((100,), -1)
-    seen = trained.decode(trained.encode(images)[0])
-    assert (seen - images).square().mean() < 0.5 * images.var()
-    made = next(trained.draw(nothing, NO_TEXT.expand(100, 0), generators(100), controls=Controls()))
-    distance = torch.cdist(made.flatten(1), digits()[0]["images"].flatten(1)).min(1).values
-    between = torch.cdist(images[:100].flatten(1), digits()[0]["images"].flatten(1)).min(1).values
-    assert distance.median() < 1.5 * between.median()  # it looks like a digit
-    assert made.std(0).mean() > 0.5 * images.std(0).mean()  # and not always the same
+def test_asked_for_nothing_it_draws_any_class_and_varies_what_it_recognises(trained: VAE) -> None:
+    nothing, text = torch.full((100,), -1), NO_TEXT.expand(100, 0)
+    made = next(trained.draw(nothing, text, generators(100), controls=Controls()))
+    drawn = trained.with_class(nothing, text, generators(100))
+    assert drawn.unique().tolist() == list(range(10))
+    assert torch.equal(made[:1], next(trained.draw(nothing[:1], text[:1], generators(1), controls=Controls())))
+    assert trained.with_class(torch.tensor([-1, 4]), NO_TEXT.expand(2, 0), generators(2))[1] == 4
+    read = trained.recognise(made)
+    assert (read == digits()[0]["labels"][torch.cdist(made.flatten(1), digits()[0]["images"].flatten(1)).argmin(1)]
+            ).float().mean() > 0.7
+    images, labels = digits()[1]["images"][:50], digits()[1]["labels"][:50]
+    known = trained.recognise(images)
+    assert (known == labels).float().mean() > 0.8
+    (varied,) = trained.redraw(images, nothing[:50], text[:50], generators(50), controls=Controls(strength=0.2))
+    assert torch.equal(varied, trained.vary(images, 0.2, generators(50), labels=known))
 
 
 def test_codes_are_measured_and_traversed(trained: VAE) -> None:
@@ -210,7 +217,7 @@ def test_a_saved_model_draws_the_same(trained: VAE, tmp_path: Path) -> None:
 
 
 def test_the_weight_of_the_divergence_rises() -> None:
-    model = make(warmup_steps=4, beta=2.0, drop=0).train()
+    model = make(warmup_steps=4, beta=2.0).train()
     batch = {key: value[:16] for key, value in digits()[0].items()}
     totals = []
     for _ in range(6):
@@ -241,7 +248,7 @@ def test_a_fixed_variance_stays_and_edges_add_error() -> None:
 
 
 def test_micro_batches_add_up() -> None:
-    model = make(drop=0).train()
+    model = make().train()
     batch = {key: value[:16] for key, value in digits()[0].items()}
     with torch.no_grad():
         model.encoder.head.bias[8:] = -20  # no noise: draws would differ between one batch and two
@@ -270,6 +277,16 @@ def test_captions_change_what_is_drawn() -> None:
     assert not torch.allclose(made[0], made[1])
     padded = torch.cat([batch["text"][:, :3], torch.zeros(2, 3, dtype=torch.int64)], 1)
     torch.testing.assert_close(model.decode(z, batch["labels"], padded), made)  # padding says nothing
+
+
+def test_captions_are_left_out_at_times_and_classes_never() -> None:
+    assert make(COLOUR).config.drop == 0.1
+    assert make({**COLOUR, "classes": 3}).config.drop == make().config.drop == 0
+    torch.manual_seed(0)
+    text = drop_captions(torch.ones(400, 6, dtype=torch.int64), 0.25)
+    assert text is not None
+    assert set(text.sum(1).tolist()) == {0, 6}
+    assert 70 < int((text.sum(1) == 0).sum()) < 130
 
 
 def test_work_is_counted() -> None:

@@ -37,7 +37,8 @@ class GANConfig(PictureConfig):
         patch: side of the squares of pixels made as one place; 1 below 24 pixels, 2 below 96, then 4.
         latent: numbers drawn for a picture; 32 below 24 pixels, else 64.
         condition: numbers that class and caption become.
-        drop: share of the pictures that are learned without class and caption, so that either can be left out.
+        drop: share of the pictures that are learned without their caption, so that it can be left out: 0.1, or 0 with
+            classes, one of which is then drawn.
         gamma, gamma_final: weight of the slope penalties at the start and at the end of the run (a cosine between).
         ema: largest decay of the generator's running average.
     """
@@ -48,7 +49,7 @@ class GANConfig(PictureConfig):
     patch: int = Field(ge=1)
     latent: int = Field(ge=1)
     condition: int = Field(default=32, ge=1)
-    drop: float = Field(default=0.1, ge=0, le=1)
+    drop: float = Field(default=0.0, ge=0, le=1)
     gamma: float = Field(default=0.5, ge=0)
     gamma_final: float = Field(default=0.05, ge=0)
     ema: float = Field(default=0.998, ge=0, lt=1)
@@ -70,6 +71,7 @@ class GANConfig(PictureConfig):
         side = min(facts["size"])
         patch = pick(overrides, "patch", patch_of(facts["size"]))
         values = {**facts, "depth": depth, "width": 16 * depth, "patch": patch,
+                  "drop": 0.0 if facts["classes"] else 0.1,
                   "levels": halvings(facts["size"], patch, 4), "latent": 32 if side < 24 else 64}
         return validate(GANConfig, {**values, **overrides}, where="generator")
 

@@ -31,7 +31,8 @@ class VAEConfig(PictureConfig):
         spatial: the code is a map [latent, h, w] instead of a vector [latent].
         latent: numbers of the vector (8, 16, 32 or 64 by size), or channels of the map (4).
         condition: numbers that class and caption become.
-        drop: share of the pictures that are learned without class and caption, so that either can be left out.
+        drop: share of the pictures that are learned without their caption, so that it can be left out: 0.1, or 0 with
+            classes, one of which is then drawn.
         beta: weight of the codes' divergence from normal; above 1 asks for independent dimensions (Higgins et al.
             2017, "beta-VAE").
         warmup_steps: optimiser steps over which that weight rises from 0, against codes that carry nothing. A learned
@@ -47,7 +48,7 @@ class VAEConfig(PictureConfig):
     spatial: bool = False
     latent: int = Field(ge=1)
     condition: int = Field(default=32, ge=1)
-    drop: float = Field(default=0.1, ge=0, le=1)
+    drop: float = Field(default=0.0, ge=0, le=1)
     beta: float = Field(default=1.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
     variance: float | None = Field(default=None, ge=VARIANCE_FLOOR)
@@ -73,6 +74,7 @@ class VAEConfig(PictureConfig):
         values = {
             **facts, "depth": depth, "width": 16 * depth, "patch": patch,
             "levels": min(levels, 2 if patch == 1 else 1) if spatial else levels,
+            "drop": 0.0 if facts["classes"] else 0.1,
             "latent": 4 if spatial else 8 if side < 24 else 16 if side < 48 else 32 if side < 96 else 64,
         }
         return validate(VAEConfig, {**values, **overrides}, where="generator")

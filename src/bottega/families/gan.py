@@ -24,7 +24,7 @@ from bottega.families import base
 from bottega.families.adversaries import Critic, GANConfig, Maker
 from bottega.families.ema import EMA
 from bottega.families.flow import slerp
-from bottega.families.pictures import PictureGenerator, count_flops, drop_conditions, on_meta, pixel_noise
+from bottega.families.pictures import PictureGenerator, count_flops, drop_captions, on_meta, pixel_noise
 
 # One picture of so many has its slope measured, and counts as many times: the second backward pass would be half of a
 # step's work.
@@ -75,8 +75,7 @@ class GAN(PictureGenerator):
         images = self.check_images(batch["images"])
         with torch.autocast(images.device.type, enabled=False):
             labels, text = batch.get("labels"), batch.get("text")
-            if self.training:
-                labels, text = drop_conditions(labels, text, self.config.drop)
+            text = drop_captions(text, self.config.drop if self.training else 0)
             return losses[player](images.float(), labels, text)
 
     def _noise(self, count: int) -> Tensor:
@@ -164,7 +163,7 @@ class GAN(PictureGenerator):
         self.check_conditions(labels, text, rng)
         heat = 1.0 if controls.temperature is None else controls.temperature
         z = pixel_noise(rng, (self.config.latent,), self.device) * heat
-        labels, text = labels.to(self.device), text.to(self.device)
+        labels, text = self.with_class(labels, text, rng).to(self.device), text.to(self.device)
         # one by one: the order of sums may follow the size of a batch, and bytes must not
         yield torch.cat([self.ema.shadow(z[row:row + 1], labels[row:row + 1], text[row:row + 1])
                          for row in range(len(z))]).clamp(-1, 1)
@@ -180,7 +179,7 @@ class GAN(PictureGenerator):
         heat = 1.0 if controls.temperature is None else controls.temperature
         z = pixel_noise(rng, (self.config.latent,), self.device) * heat
         maker: Any = self.ema.shadow
-        labels, text = labels.to(z.device), text.to(z.device)
+        labels, text = self.with_class(labels, text, rng).to(z.device), text.to(z.device)
         first, last = (maker.condition(z[end:end + 1], labels[end:end + 1], text[end:end + 1]) for end in range(2))
         shares = [step / (count - 1) for step in range(count)]
         yield torch.cat([maker.paint(slerp(z[0], z[1], share)[None], torch.lerp(first, last, share))

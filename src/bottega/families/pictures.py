@@ -113,20 +113,11 @@ def pixel_noise(rng: Sequence[torch.Generator], shape: Sequence[int], device: to
     return torch.stack([torch.randn(*shape, generator=one) for one in rng]).to(device)
 
 
-def drop_conditions(labels: Tensor | None, text: Tensor | None,
-                    share: float) -> tuple[Tensor | None, Tensor | None]:
-    """Take class and caption from a share of the pictures of a batch, at random: a model must know none of either too.
-
-    Args:
-        labels: int64 [B], -1 for no class; text: int64 [B, T], 0 for padding. Copies come back.
-        share: from 0 to 1.
-    """
-    rows = labels if labels is not None else text
-    if rows is None or not share:
-        return labels, text
-    dropped = torch.rand(len(rows), device=rows.device) < share
-    return (None if labels is None else labels.masked_fill(dropped, -1),
-            None if text is None else text.masked_fill(dropped[:, None], 0))
+def drop_captions(text: Tensor | None, share: float) -> Tensor | None:
+    """Take the caption (int64 [B, T]) from a share (0..1) of the pictures of a batch, at random."""
+    if text is None or not share:
+        return text
+    return text.masked_fill(torch.rand(len(text), 1, device=text.device) < share, 0)
 
 
 class Condition(nn.Module):
@@ -254,6 +245,18 @@ class PictureGenerator(base.Generator):
         if self.config.vocab and text.shape[1] > self.config.text_length:
             raise InputError(f"a caption of {text.shape[1]} places is longer than this model's "
                              f"{self.config.text_length}", fix="shorten it")
+
+    def with_class(self, labels: Tensor, text: Tensor, rng: Sequence[torch.Generator]) -> Tensor:
+        """Return classes in which a picture that is asked for by nothing has one at random, from its own generator.
+
+        A model that is always told the class has not learned pictures without one.
+        """
+        if not self.config.classes:
+            return labels
+        nothing = (labels < 0) & ~(text != 0).any(1)
+        drawn = [int(torch.randint(self.config.classes, (), generator=one)) if row else -1
+                 for row, one in zip(nothing.tolist(), rng, strict=True)]
+        return torch.where(nothing, torch.tensor(drawn, device=labels.device), labels)
 
     def check_walk(self, labels: Tensor, text: Tensor, rng: Sequence[torch.Generator], count: int) -> None:
         """Refuse what is no way between two pictures; otherwise as `check_conditions`.

@@ -24,7 +24,7 @@ from bottega.families.flow import slerp
 from bottega.families.pictures import (
     PictureGenerator,
     count_flops,
-    drop_conditions,
+    drop_captions,
     init_convolutions,
     on_meta,
     pixel_noise,
@@ -88,8 +88,7 @@ class VAE(PictureGenerator):
         1, so that it is the bound itself, and the noise is always the same.
         """
         images, labels, text = batch["images"], batch.get("labels"), batch.get("text")
-        if self.training:
-            labels, text = drop_conditions(labels, text, self.config.drop)
+        text = drop_captions(text, self.config.drop if self.training else 0)
         mean, logvar = self.encode(images, labels, text)
         if self.training:
             noise = torch.randn_like(mean)
@@ -140,7 +139,7 @@ class VAE(PictureGenerator):
         self.check_conditions(labels, text, rng)
         heat = 1.0 if controls.temperature is None else controls.temperature
         z = pixel_noise(rng, self.config.latent_shape, self.device) * heat
-        yield self._one_by_one(z, labels, text)
+        yield self._one_by_one(z, self.with_class(labels, text, rng), text)
 
     def _one_by_one(self, z: Tensor, labels: Tensor | None, text: Tensor | None) -> Tensor:
         """Decode and clip each code alone: the order of sums may follow the size of a batch, and bytes must not."""
@@ -160,7 +159,7 @@ class VAE(PictureGenerator):
         self.check_walk(labels, text, rng, count)
         heat = 1.0 if controls.temperature is None else controls.temperature
         z = pixel_noise(rng, self.config.latent_shape, self.device) * heat
-        labels, text = labels.to(z.device), text.to(z.device)
+        labels, text = self.with_class(labels, text, rng).to(z.device), text.to(z.device)
         yield self._walk(z, [self.decoder.condition(z[end:end + 1], labels[end:end + 1], text[end:end + 1])
                              for end in range(2)], count)
 
@@ -202,7 +201,28 @@ class VAE(PictureGenerator):
         self.check_conditions(labels, text, rng)
         images = self.check_images(images).to(self.device)
         strength = _VARIATION if controls.strength is None else controls.strength
-        yield self.vary(images, strength, rng, labels=labels.to(self.device), text=text.to(self.device))
+        labels, text = labels.to(self.device), text.to(self.device)
+        if self.config.classes:
+            unknown = (labels < 0) & ~(text != 0).any(1)
+            labels = torch.where(unknown, self.recognise(images), labels)
+        yield self.vary(images, strength, rng, labels=labels, text=text)
+
+    @torch.inference_mode()
+    def recognise(self, images: Tensor) -> Tensor:
+        """Return the class of each picture, int64 [B]: the one under which its evidence bound is best (of mean codes).
+
+        Raises:
+            InputError: the pictures have another shape than the model's.
+        """
+        found = []
+        every = torch.arange(self.config.classes, device=self.device)
+        for image in self.check_images(images):
+            same = image.expand(len(every), *image.shape)
+            mean, logvar = self.encode(same, every)
+            error = (self.decode(mean, every) - same).square().flatten(1).sum(1)
+            kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+            found.append((0.5 * error / self.variance + kl).argmin())
+        return torch.stack(found)
 
     @torch.inference_mode()
     def vary(self, images: Tensor, strength: float, rng: list[torch.Generator], *, labels: Tensor | None = None,
