@@ -2,6 +2,7 @@
 
 import base64
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from bottega.codecs.image import ImageCodec
-from bottega.evaluation.picture_features import Judge
+from bottega.evaluation.picture_features import Judge, train_judge
 from bottega.evaluation.picture_judges import kept_judge, load_judge, save_judge
 from bottega.evaluation.picture_network import Network, Projection
 from bottega.evaluation.picture_report import Drawn, score_lines
@@ -25,15 +26,15 @@ PICTURES = np.clip(RNG.normal(60, 25, (400, 1, 8, 8)) + 120 * (np.arange(8) // 4
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    folder = tmp_path_factory.mktemp("judges")
-    return kept_judge(folder, "data", PICTURES[:300], CLASSES[:300], (PICTURES[300:], CLASSES[300:]))
+def judge() -> Judge:
+    return train_judge(PICTURES[:300], CLASSES[:300], held_out=(PICTURES[300:], CLASSES[300:]), steps=100)
 
 
 @pytest.mark.parametrize("labels", [CLASSES[:300], None])
 def test_a_kept_judge_says_the_same_without_being_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                 labels: Any) -> None:
     held_out = None if labels is None else (PICTURES[300:], CLASSES[300:])
+    monkeypatch.setattr("bottega.evaluation.picture_judges.train_judge", partial(train_judge, steps=60))
     first = kept_judge(tmp_path, "data", PICTURES[:300], labels, held_out)
     trained: list[str] = []
 

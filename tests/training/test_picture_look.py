@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cli.conftest import bottega
+from tests.cli.pictures import command
 
 from bottega.codecs.image import ImageCodec, PictureSpec
 from bottega.core.bundle import Bundle
@@ -100,26 +100,28 @@ def test_scores_stand_beside_real_pictures_and_are_the_same_again(vae: Bundle, h
     assert found["counts"]["made"] == 60
     named = found["scores"]
     assert named["shows class"]["real"]["value"] > 0.95
-    assert named["frechet"]["made"]["value"] > 3 * named["frechet"]["real"]["value"]  # 60 steps teach little
+    assert named["frechet"]["made"]["value"] > 1.5 * named["frechet"]["real"]["value"]  # 60 steps teach little
     assert len(list((home / "cache" / "judges").iterdir())) == 1
 
 
-def test_evaluate_prints_scores_and_adds_them_to_the_page(vae: Bundle, home: Path, tmp_path: Path) -> None:
-    done = bottega("evaluate", "vae", "--n", "60", home=home, cwd=tmp_path)
+def test_evaluate_prints_scores_and_adds_them_to_the_page(vae: Bundle, home: Path, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_scores, "judge_pictures", partial(judge_pictures, two_sample_steps=10))
+    done = command("evaluate", "vae", "--n", "60", home=home, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     for name in ("frechet ↓", "precision ↑", "told apart ↓", "nearest =", "shows class ↑"):
         assert name in rows, done.stdout
     assert "shows class" in (home / "runs" / "vae" / "report.html").read_text()
-    done = bottega("evaluate", "--model", "vae", "--n", "60", "--json", home=home, cwd=tmp_path)
+    done = command("evaluate", "--model", "vae", "--n", "60", "--json", home=home, cwd=tmp_path)
     assert json.loads(done.stdout)["model"] == vae.digest
 
 
 def test_what_cannot_be_evaluated_is_refused(home: Path, vae: Bundle, tmp_path: Path) -> None:
-    done = bottega("evaluate", "vea", home=home, cwd=tmp_path)
+    done = command("evaluate", "vea", home=home, cwd=tmp_path)
     assert done.returncode == 2
     assert "vea" in done.stderr
-    done = bottega("evaluate", "vae", "--n", "3", home=home, cwd=tmp_path)
+    done = command("evaluate", "vae", "--n", "3", home=home, cwd=tmp_path)
     assert done.returncode == 2
     assert "20" in done.stderr
     for meta, words in (({"codec": "image", "family": "diffusers"}, "was not trained here"),
