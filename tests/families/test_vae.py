@@ -270,6 +270,16 @@ def test_the_state_dict_is_all_that_a_resumed_run_needs() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+def test_a_map_of_codes_is_made_without_conditions() -> None:
+    model, batch = make({**COLOUR, "classes": 3}, spatial=True), colours(2)
+    plain = model.encode(batch["images"])[0]
+    assert torch.equal(model.encode(batch["images"], torch.tensor([1, 2]), batch["text"])[0], plain)
+    assert torch.equal(model.decode(plain, torch.tensor([1, 2]), batch["text"]), model.decode(plain))
+    assert not any("condition" in name for name, _ in model.named_parameters())
+    (varied,) = model.redraw(batch["images"], torch.tensor([-1, 2]), batch["text"], generators(2), controls=Controls())
+    assert varied.shape == batch["images"].shape
+
+
 def test_captions_change_what_is_drawn() -> None:
     model, batch = make(COLOUR), colours(2)
     z = torch.zeros(2, 16)

@@ -28,13 +28,14 @@ class VAEConfig(PictureConfig):
         levels: halvings of height and width; down to at least 4 places, or two at most when `spatial`.
         blocks: residual blocks a level.
         patch: side of the squares of pixels taken as one place; 1 below 24 pixels, 2 below 96, then 4.
-        spatial: the code is a map [latent, h, w] instead of a vector [latent].
+        spatial: the code is a map [latent, h, w] instead of a vector [latent], made for another generator, which is
+            told class and caption: this one is not.
         latent: numbers of the vector (8, 16, 32 or 64 by size), or channels of the map (4).
         condition: numbers that class and caption become.
         drop: share of the pictures that are learned without their caption, so that it can be left out: 0.1, or 0 with
             classes, one of which is then drawn.
-        beta: weight of the codes' divergence from normal; above 1 asks for independent dimensions (Higgins et al.
-            2017, "beta-VAE").
+        beta: weight of the codes' divergence from normal: 1, or 0.01 when `spatial`; above 1 asks for independent
+            dimensions (Higgins et al. 2017, "beta-VAE").
         warmup_steps: optimiser steps over which that weight rises from 0, against codes that carry nothing. A learned
             variance starts large, which does the same; a rise on top of it lets codes carry the class.
         variance: of the decoder around its mean; None learns it.
@@ -72,7 +73,7 @@ class VAEConfig(PictureConfig):
         patch = pick(overrides, "patch", patch_of(facts["size"]))
         levels = halvings(facts["size"], patch, 4)
         values = {
-            **facts, "depth": depth, "width": 16 * depth, "patch": patch,
+            **facts, "beta": 0.01 if spatial else 1.0, "depth": depth, "width": 16 * depth, "patch": patch,
             "levels": min(levels, 2 if patch == 1 else 1) if spatial else levels,
             "drop": 0.0 if facts["classes"] else 0.1,
             "latent": 4 if spatial else 8 if side < 24 else 16 if side < 48 else 32 if side < 96 else 64,
@@ -83,6 +84,10 @@ class VAEConfig(PictureConfig):
         """Return the settings to print, with the number of parameters."""
         nets = on_meta(lambda: (Encoder(self), Decoder(self)))
         return {**self.model_dump(mode="json"), "parameters": sum(p.numel() for net in nets for p in net.parameters())}
+
+    def conditions(self) -> Condition:
+        """Return a new network for class and caption; its vector is empty when `spatial`."""
+        return Condition(self.model_copy(update={"classes": 0, "vocab": 0}) if self.spatial else self, self.condition)
 
     def channels_at(self, level: int) -> int:
         """Return the channels after `level` halvings."""
@@ -118,7 +123,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        self.condition = Condition(config, config.condition)
+        self.condition = config.conditions()
         self.patch, self.spatial = config.patch, config.spatial
         self.stem = nn.Conv2d(config.channels * config.patch**2, config.width, 3, padding=1)
         self.blocks = nn.ModuleList()
@@ -152,7 +157,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        self.condition = Condition(config, config.condition)
+        self.condition = config.conditions()
         self.patch, self.spatial = config.patch, config.spatial
         top, scale = config.channels_at(config.levels), config.patch << config.levels
         self.map = (top, config.size[0] // scale, config.size[1] // scale)

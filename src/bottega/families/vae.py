@@ -202,7 +202,7 @@ class VAE(PictureGenerator):
         images = self.check_images(images).to(self.device)
         strength = _VARIATION if controls.strength is None else controls.strength
         labels, text = labels.to(self.device), text.to(self.device)
-        if self.config.classes:
+        if self.config.classes and not self.config.spatial:
             unknown = (labels < 0) & ~(text != 0).any(1)
             labels = torch.where(unknown, self.recognise(images), labels)
         yield self.vary(images, strength, rng, labels=labels, text=text)
