@@ -18,6 +18,8 @@ _USES = {
     "pretrain": "Continuing text like the text it was trained on, and as a base for fine-tuning. It does not answer "
                 "questions or follow instructions.",
     "sft": "Answering in the manner of the conversations it was trained on. Outside them its answers are unreliable.",
+    "pictures": "Drawing pictures like those it was trained on, by class or caption. What it was not shown it cannot "
+                "draw; look at its pictures before you use them.",
     "dpo": "Answering in the manner preferred in its training pairs. Outside them its answers are unreliable.",
 }
 
@@ -39,6 +41,8 @@ def model_card(recipe: Recipe, lineage: Lineage, meta: dict[str, Any], result: T
     }
     if meta["family"] in ("transformer", "recurrent"):
         front["pipeline_tag"] = "text-generation"
+    if meta["codec"] == "image":
+        front["pipeline_tag"] = "text-to-image" if meta["family"] == "diffusion" else "unconditional-image-generation"
     if recipe.base:
         front["base_model"] = recipe.base
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {recipe.name}", ""]
@@ -46,7 +50,9 @@ def model_card(recipe: Recipe, lineage: Lineage, meta: dict[str, Any], result: T
         lines += [recipe.description.strip(), ""]
     lines += ["## Intended use", "", _USES.get(meta["objective"], "See the description."), "",
               "Its output can be wrong or harmful; a person answers for what is done with it.", ""]
-    lines += ["## Model", "", f"- family: {meta['family']}, objective: {meta['objective']}, context: {meta['context']}"]
+    pictures = meta["codec"] == "image"
+    reads, unit = ("", "pictures") if pictures else (f", context: {meta['context']}", "tokens")
+    lines += ["## Model", "", f"- family: {meta['family']}, objective: {meta['objective']}{reads}"]
     lines += [f"- {key}: {value}" for key, value in meta.get("derived", {}).items()]
     lines += ["", "## Data and parents", ""]
     lines += [f"- {parent.kind} `{parent.name}` `{parent.digest[:16]}`" for parent in lineage.parents]
@@ -57,8 +63,8 @@ def model_card(recipe: Recipe, lineage: Lineage, meta: dict[str, Any], result: T
     lines += [f"| {name} | {value:.4g} |" for name, value in result.metrics.items()]
     cost = lineage.cost
     lines += ["", "## Training", "",
-              f"- {result.steps:,} steps, {result.tokens:,} tokens in {duration(result.seconds)} "
-              f"({result.tokens_per_second:,.0f} tokens/s)",
+              f"- {result.steps:,} steps, {result.tokens:,} {unit} in {duration(result.seconds)} "
+              f"({result.tokens_per_second:,.0f} {unit}/s)",
               f"- precision {result.choices.get('precision')}, "
               f"{'compiled' if result.choices.get('compiled') else 'eager'}, "
               f"learning rate {result.choices.get('learning_rate', 0):.4g}, seed {recipe.seed}",
