@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from bottega.core.files import digest_json, write_atomic
 from bottega.core.lineage import code_digest
-from bottega.core.progress import say
+from bottega.core.progress import say, timed
 from bottega.evaluation.picture_features import Judge, train_judge
 from bottega.evaluation.picture_network import WIDTH, Network, Projection
 from bottega.evaluation.picture_prompts import Labels
@@ -44,7 +44,8 @@ def kept_judge(folder: Path, data: str, pictures: ArrayLike, labels: Labels | No
             return load_judge(path)
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             say(f"warning: the judge in {path} cannot be read and is trained again: {error}")
-    judge = train_judge(pictures, labels, held_out=held_out)
+    with timed("training a judge of these pictures"):
+        judge = train_judge(pictures, labels, held_out=held_out)
     save_judge(judge, path)
     return judge
 
