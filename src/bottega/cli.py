@@ -6,6 +6,7 @@ Nothing heavy is imported here: each verb imports what it needs when it runs.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from types import FrameType
@@ -59,6 +60,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line; errors made on purpose end with one message and their exit code, never a traceback."""
     signal.signal(signal.SIGINT, _interrupt)
+    # read when torch is loaded: a thread that waits by spinning takes the processor from all others (docs/notes.md)
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except BottegaError as error:

@@ -108,11 +108,12 @@ async def _draw(body: ImageBody, wish: Wish, request: Request, events: str) -> R
         if linked:
             secret = await asyncio.to_thread(settings.secret, state.workshop.store)
             base = str(request.base_url).rstrip("/")
-            shown = [{"b64_json": None, "url": link(base, secret, id, time.time())} for id in extra["outputs"]]
+            shown = [{"b64_json": None, "url": link(base, secret, extra["outputs"][number], time.time())}
+                     for number in files]
         else:
-            shown = [{"b64_json": base64.b64encode(file).decode(), "url": None} for file in files]
+            shown = [{"b64_json": base64.b64encode(file).decode(), "url": None} for file in files.values()]
         return {"created": making.jobs[0].created, "background": "opaque", "output_format": "png",
-                "size": size_of(files[0]), "data": [{**each, "revised_prompt": None} for each in shown],
+                "size": size_of(next(iter(files.values()))), "data": [{**each, "revised_prompt": None} for each in shown],
                 "usage": usage(len(files)), "bottega": extra}
 
     if stream:
@@ -124,8 +125,8 @@ async def _draw(body: ImageBody, wish: Wish, request: Request, events: str) -> R
         return Response(status_code=499)  # nobody reads it
 
 
-async def _files(making: Making) -> list[bytes]:
-    """Follow a making to its end and return the PNG files in the order of the outputs, without those held back."""
+async def _files(making: Making) -> dict[int, bytes]:
+    """Follow a making to its end and return the PNG files by number of the output, without those held back."""
     files: dict[int, bytes] = {}
     try:
         async with contextlib.aclosing(making.deltas()) as deltas:
@@ -134,4 +135,4 @@ async def _files(making: Making) -> list[bytes]:
                     files[delta.output] = delta.png
     finally:
         await making.cancel()
-    return [files[number] for number in sorted(files)]
+    return dict(sorted(files.items()))
