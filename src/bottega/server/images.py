@@ -112,8 +112,9 @@ async def _draw(body: ImageBody, wish: Wish, request: Request, events: str) -> R
                      for number in files]
         else:
             shown = [{"b64_json": base64.b64encode(file).decode(), "url": None} for file in files.values()]
+        first = next(iter(files.values()))
         return {"created": making.jobs[0].created, "background": "opaque", "output_format": "png",
-                "size": size_of(next(iter(files.values()))), "data": [{**each, "revised_prompt": None} for each in shown],
+                "size": size_of(first), "data": [{**each, "revised_prompt": None} for each in shown],
                 "usage": usage(len(files)), "bottega": extra}
 
     if stream:
