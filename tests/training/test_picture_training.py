@@ -54,6 +54,13 @@ def test_training_lowers_the_held_out_loss(vae: Bundle, home: Path) -> None:
     assert [parent.kind for parent in vae.lineage.parents] == ["dataset"]
 
 
+@pytest.mark.parametrize("name", ["digits-vae", "digits-gan", "symbols-diffusion"])
+def test_a_shipped_recipe_is_estimated_before_any_work(name: str, home: Path) -> None:
+    done = bottega("estimate", f"{name}", "--json", home=home, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["parameters"] > 50_000
+
+
 def test_a_picture_depends_on_its_seed_alone(vae: Bundle) -> None:
     engine = open_pictures(vae)
     many = engine.generate(Request(prompt="3", controls=Controls(seed=5, n=7)))

@@ -20,7 +20,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     autocast is on: one rounding here instead of one in each matrix product that reads it.
     """
     device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    cast = device != "meta" and torch.is_autocast_enabled(device)  # to count operations only, autocast is unknown
+    dtype = torch.get_autocast_dtype(device) if cast else x.dtype
     wide = x.float()
     if device == "cpu" and not torch.compiler.is_compiling():
         scale = _inverse_root_mean_square(wide, eps)
