@@ -57,14 +57,14 @@ def unet(size: int, channels: int, parameters: int) -> Any:
 
     def build(width: int) -> Any:
         return UNet2DModel(sample_size=size, in_channels=channels, out_channels=channels, layers_per_block=2,
-                           block_out_channels=(width, *(2 * width,) * (levels - 1)), norm_num_groups=8,
+                           block_out_channels=(width, *(2 * width,) * (levels - 1)), norm_num_groups=4,
                            down_block_types=tuple(down), up_block_types=tuple(up))
 
     def miss(width: int) -> float:
         with torch.device("meta"):
             return abs(math.log(sum(p.numel() for p in build(width).parameters()) / parameters))
 
-    return build(min(range(8, 65, 8), key=miss))
+    return build(min(range(4, 65, 4), key=miss))
 
 
 def ddim(model: Any, count: int, steps: int, seed: int) -> NDArray[np.uint8]:
