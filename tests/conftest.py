@@ -6,11 +6,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from bottega.core.progress import set_quiet
 from tests.workshops import small_workshop  # noqa: F401  (a fixture)
 
 # No test depends on how busy the machine is; a merge is judged on the same examples each time, people get new ones.
@@ -25,6 +27,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data here: set BOTTEGA_DATA to a folder with the development data sets")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_quiet() -> Iterator[None]:
+    """A test that silences progress does not silence the tests after it."""
+    yield
+    set_quiet(False)
 
 
 @pytest.fixture(autouse=True)
