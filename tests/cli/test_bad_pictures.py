@@ -54,7 +54,9 @@ def test_a_file_that_is_not_there(folder: Path) -> None:
 def test_a_decompression_bomb(folder: Path) -> None:
     size = bomb(folder / "bomb.png").stat().st_size
     assert size < 100_000
-    refused(draw(folder, "3", "--image", "bomb.png"), 3, "12000 x 12000", "million")
+    done = draw(folder, "3", "--image", "bomb.png")
+    refused(done, 3, "12000 x 12000", "million")
+    assert done.stderr.startswith("error: ")  # and nothing else is told
 
 
 def test_a_picture_cut_off_in_the_middle(folder: Path) -> None:

@@ -24,7 +24,7 @@ from bottega.evaluation.picture_distances import (
 )
 from bottega.evaluation.picture_features import Judge, tell_apart, train_judge
 from bottega.evaluation.picture_prompts import agreement, as_answers, scene_answers
-from bottega.evaluation.pictures import judge_pictures
+from bottega.evaluation.pictures import _warnings, judge_pictures
 
 Split = dict[str, NDArray[Any]]
 
@@ -319,6 +319,9 @@ def test_a_copied_set_is_told_by_its_nearest_training_pictures_only(digits: Spli
     assert scores["nearest"]["made"]["value"] < 0.3
     assert scores["copies"]["made"]["value"] > 0.95
     assert any(said.startswith("copying") for said in found["warnings"])
+    outside = {**scores["precision"], "made": {"value": 0.0, "low": 0.0, "high": 0.01, "n": 450}}
+    empty = _warnings({**scores, "precision": outside})  # as empty pictures score: near all, among none
+    assert not any(said.startswith("copying") for said in empty)
     half = np.concatenate([digits["train"][:100], digits["fresh"][:300]])  # a quarter copied: the median hides it
     partly = scored(digits, judge, half)["scores"]
     assert partly["copies"]["made"]["low"] > partly["copies"]["real"]["high"]

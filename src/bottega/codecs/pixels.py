@@ -7,6 +7,7 @@ Colour profiles are not applied; CMYK is converted by Pillow's plain formula.
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -120,7 +121,9 @@ def _open(data: bytes, enough: int) -> Image.Image:
         raise PictureError("too-large", f"the file has {len(data) >> 20} MB, over {MAX_BYTES >> 20}",
                            fix="make the picture smaller")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        with warnings.catch_warnings():  # the sizes below are stricter than the one that Pillow warns of
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width < 1 or height < 1:
             raise PictureError("damaged", f"the picture is {width} x {height}: it has no pixels")
@@ -134,7 +137,7 @@ def _open(data: bytes, enough: int) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise PictureError("not-a-picture", "the file is not a picture in a known format") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise _too_many("far too many pixels", MAX_PIXELS) from error
     except Exception as error:  # Pillow's readers raise nearly anything on a file that is cut off or made up
         raise PictureError("damaged", f"the picture is damaged: {error}") from error

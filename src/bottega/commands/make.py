@@ -81,7 +81,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again; prepared data is reused.")] = False,
     everything: Annotated[bool, typer.Option("--all", help=(
-        "Also make and judge three models of pictures: some 12 minutes more on two cores."))] = False,
+        "Also make and judge three models of pictures: some 10 minutes more."))] = False,
     as_json: Json = False,
 ) -> None:
     """Make a language model on this machine in some minutes: prepare, pretrain, instruct, align, look inside.

@@ -102,7 +102,9 @@ def _warnings(scores: Mapping[str, Score]) -> list[str]:
     def real(name: str) -> dict[str, float]:
         return dict(scores[name]["real"])
 
-    if made("nearest")["high"] < 0.8 or made("copies")["low"] > 0.05 + real("copies")["high"]:
+    # copies lie among real pictures; empty ones lie beside them, near to everything, and copy nothing
+    near = made("nearest")["high"] < 0.8 or made("copies")["low"] > 0.05 + real("copies")["high"]
+    if near and made("precision")["high"] > 0.5 * real("precision")["value"]:
         said.append(f"copying: the pictures are {made('nearest')['value']:.2f} times as far from the nearest training "
                     f"picture as real ones are, {made('copies')['value']:.0%} are near copies; "
                     "train on more pictures, or for less long")
