@@ -2,12 +2,13 @@
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from bottega.codecs.image import ImageCodec
 from bottega.codecs.pixels import redrawn
@@ -62,7 +63,10 @@ def test_four_variants_grow_in_place_and_stay_after_a_reload(easel: Page, served
 
 
 def test_stop_frees_the_model(easel: Page, served: Served) -> None:
-    set_control(easel, "steps", "1000")
+    def slower(route: Route) -> None:  # more steps than the panel's slider has, or a fast machine is done before Escape
+        route.continue_(post_data=json.dumps({**(route.request.post_data_json or {}), "steps": 1000}))
+
+    easel.route("**/v1/images/generations", slower, times=1)
     set_control(easel, "n", "16")
     easel.get_by_test_id("prompt").fill("a blue square")
     easel.keyboard.press("Enter")

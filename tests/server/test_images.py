@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 import socket
 import time
 import warnings
@@ -450,6 +451,8 @@ def test_what_the_model_holds_back_is_told(fresh_home: Path, small_workshop: Sma
     verdict, = some["bottega"]["verdicts"]
     assert (verdict["stage"], verdict["action"], verdict["where"]) == ("output", "block", "output 1")
     assert some["usage"]["output_tokens"] == 2
+    linked = asyncio.run(ask(frozenset({0}), response_format="url")).json()
+    assert [re.search(r"\.(\d)\.png", each["url"])[1] for each in linked["data"]] == ["1", "2"]  # type: ignore[index]
     none = asyncio.run(ask(frozenset(range(3))))
     assert (none.status_code, none.json()["error"]["code"]) == (400, "content_policy_violation")
     assert len(none.json()["bottega"]["verdicts"]) == 3

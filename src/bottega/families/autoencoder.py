@@ -34,8 +34,8 @@ class VAEConfig(PictureConfig):
         condition: numbers that class and caption become.
         drop: share of the pictures that are learned without their caption, so that it can be left out: 0.1, or 0 with
             classes, one of which is then drawn.
-        beta: weight of the codes' divergence from normal: 1, or 0.01 when `spatial`; above 1 asks for independent
-            dimensions (Higgins et al. 2017, "beta-VAE").
+        beta: weight of the codes' divergence from normal; above 1 asks for independent dimensions (Higgins et al.
+            2017, "beta-VAE").
         warmup_steps: optimiser steps over which that weight rises from 0, against codes that carry nothing. A learned
             variance starts large, which does the same; a rise on top of it lets codes carry the class.
         variance: of the decoder around its mean; None learns it.
@@ -73,7 +73,7 @@ class VAEConfig(PictureConfig):
         patch = pick(overrides, "patch", patch_of(facts["size"]))
         levels = halvings(facts["size"], patch, 4)
         values = {
-            **facts, "beta": 0.01 if spatial else 1.0, "depth": depth, "width": 16 * depth, "patch": patch,
+            **facts, "depth": depth, "width": 16 * depth, "patch": patch,
             "levels": min(levels, 2 if patch == 1 else 1) if spatial else levels,
             "drop": 0.0 if facts["classes"] else 0.1,
             "latent": 4 if spatial else 8 if side < 24 else 16 if side < 48 else 32 if side < 96 else 64,

@@ -90,7 +90,7 @@ class Diffusion(pictures.PictureGenerator):
         same and the averaged weights answer, so that two figures differ only by the weights.
 
         Args:
-            batch: `images` [B, C, H, W], `labels` [B], `text` [B, T]; `codes` [B, *config.shape] where they are known.
+            batch: `images` [B, C, H, W], or `codes` [B, *config.shape] in their place; `labels` [B], `text` [B, T].
             player: there is one.
         """
         x = batch["codes"] if "codes" in batch else self.codes(self.check_images(batch["images"]))
@@ -209,10 +209,7 @@ class Diffusion(pictures.PictureGenerator):
         Raises:
             InputError: not two ends, or fewer than two pictures; otherwise as in `draw`.
         """
-        self.check_conditions(labels, text, rng)
-        if len(rng) != 2 or count < 2:
-            raise InputError(f"a way between {len(rng)} pictures in {count} pictures is none",
-                             fix="give two ends and ask for at least two pictures")
+        self.check_walk(labels, text, rng, count)
         noise = pictures.pixel_noise(rng, self.config.shape, self.device)
         shares = [index / (count - 1) for index in range(count)]
         starts = torch.cat([flow.slerp(noise[:1], noise[1:], share) for share in shares])

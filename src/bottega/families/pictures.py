@@ -1,7 +1,7 @@
 """What the picture families share: facts, conditions, checks, files. `pytest tests/families/test_vae.py` runs it.
 
-A picture batch holds `images` float32 [B, C, H, W] in [-1, 1], `labels` int64 [B] (-1: none) and `text` int64 [B, T]
-(word numbers, 0 is padding).
+A picture batch holds `images` float32 [B, C, H, W] in [-1, 1] (or in their place the `codes` that a model of codes is
+trained on), `labels` int64 [B] (-1: none) and `text` int64 [B, T] (word numbers, 0 is padding).
 """
 
 from __future__ import annotations

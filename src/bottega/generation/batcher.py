@@ -7,15 +7,15 @@ long prompt is read in pieces between the steps of those already running, so tha
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bottega.core.errors import BottegaError, BusyError, InputError, Interrupted
+from bottega.core.errors import BottegaError, InputError, Interrupted
 from bottega.core.request import Request, Result, Step
 from bottega.generation.decode import Decoder, Sequence
-from bottega.generation.delivery import Deliver, tell
+from bottega.generation.delivery import Deliver, Maker, tell
 from bottega.generation.engine import Engine, Plan
 from bottega.generation.runner import PIECE, Reading
 
@@ -45,7 +45,7 @@ class Ticket:
     sent: list[int] = field(default_factory=list)
 
 
-class Batcher:
+class Batcher(Maker):
     """A thread that steps all requests of one model together.
 
     Args:
@@ -54,27 +54,20 @@ class Batcher:
         queue: requests that may wait for a place.
     """
 
+    engine: Engine
+    _waiting: deque[Ticket]
+
     def __init__(self, engine: Engine, *, slots: int = 64, queue: int = 256) -> None:
-        self.engine, self.slots, self._limit = engine, slots, queue
-        self._wake = threading.Condition()
-        self._waiting: deque[Ticket] = deque()
+        super().__init__(engine, slots, queue)
         self._reading: list[Ticket] = []
         self._running: list[Ticket] = []
-        self._closing = False
-        self._pace = 1.0  # seconds a request takes once it has a place, a running mean
         self.tokens = 0  # made so far, by all requests
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
     @property
     def running(self) -> int:
         """Outputs being made."""
-        return sum(len(ticket.sequences) for ticket in (*self._running, *self._reading))
-
-    @property
-    def waiting(self) -> int:
-        """Requests without a place."""
-        return len(self._waiting)
+        return sum(len(ticket.sequences) for ticket in self._at_work())
 
     def prepare(self, request: Request, deliver: Deliver) -> Ticket:
         """Settle a request, to be queued by `submit`.
@@ -95,37 +88,8 @@ class Batcher:
         ticket.sent = [0] * plan.outputs
         return ticket
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queue a prepared request.
-
-        Raises:
-            BusyError: the queue is full, or the batcher is closing.
-        """
-        with self._wake:
-            if self._closing:
-                raise BusyError("the model is being put away", retry_after=5.0)
-            if len(self._waiting) >= self._limit:
-                wait = max(1.0, self._pace * len(self._waiting) / self.slots)
-                raise BusyError(f"all {self.slots} places are taken and {len(self._waiting)} requests wait",
-                                retry_after=wait)
-            self._waiting.append(ticket)
-            self._wake.notify()
-
-    def cancel(self, ticket: Ticket) -> None:
-        """Free a request's places at the next step; its `deliver` gets `Interrupted`, unless it is over already."""
-        with self._wake:
-            ticket.cancelled = True
-            self._wake.notify()
-
-    def close(self, *, drain: bool = True) -> None:
-        """Stop taking requests, finish (or with `drain=False` abandon) those at hand, and end the thread."""
-        with self._wake:
-            self._closing = True
-            if not drain:
-                for ticket in [*self._waiting, *self._running, *self._reading]:
-                    ticket.cancelled = True
-            self._wake.notify()
-        self._thread.join()
+    def _at_work(self) -> Iterable[Ticket]:
+        return (*self._running, *self._reading)
 
     def _run(self) -> None:
         decoder = self.engine.decoder()

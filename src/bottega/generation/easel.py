@@ -7,15 +7,14 @@ common batch: a picture's bytes must not depend on what is drawn beside it, and 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from bottega.core.errors import BottegaError, BusyError, InputError, Interrupted
+from bottega.core.errors import BottegaError, InputError, Interrupted
 from bottega.core.request import Request, Result, Step
-from bottega.generation.delivery import Deliver, tell
+from bottega.generation.delivery import Deliver, Maker, tell
 from bottega.generation.pictures import PictureEngine, PicturePlan
 
 _log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class PictureTicket:
     ended: bool = False
 
 
-class Easel:
+class Easel(Maker):
     """A thread that draws the requests of one model.
 
     Args:
@@ -43,25 +42,18 @@ class Easel:
         queue: requests that may wait.
     """
 
+    engine: PictureEngine
+    _waiting: deque[PictureTicket]
+
     def __init__(self, engine: PictureEngine, *, slots: int = 64, queue: int = 256) -> None:
-        self.engine, self.slots, self._limit = engine, slots, queue
-        self._wake = threading.Condition()
-        self._waiting: deque[PictureTicket] = deque()
+        super().__init__(engine, slots, queue)
         self._running: deque[PictureTicket] = deque()
-        self._closing = False
-        self._pace = 1.0  # seconds a request takes, a running mean
-        self._thread = threading.Thread(target=self._run, name="easel", daemon=True)
         self._thread.start()
 
     @property
     def running(self) -> int:
         """Pictures being drawn."""
         return sum(ticket.plan.wanted for ticket in tuple(self._running))
-
-    @property
-    def waiting(self) -> int:
-        """Requests without a place."""
-        return len(self._waiting)
 
     def prepare(self, request: Request, deliver: Deliver) -> PictureTicket:
         """Settle a request, to be queued by `submit`.
@@ -79,35 +71,8 @@ class Easel:
                              fix=f"ask for at most {self.slots}")
         return PictureTicket(plan, deliver)
 
-    def submit(self, ticket: PictureTicket) -> None:
-        """Queue a prepared request.
-
-        Raises:
-            BusyError: the queue is full, or the easel is closing.
-        """
-        with self._wake:
-            if self._closing:
-                raise BusyError("the model is being put away", retry_after=5.0)
-            if len(self._waiting) >= self._limit:
-                raise BusyError(f"{len(self._waiting)} requests wait", retry_after=max(1.0, self._pace))
-            self._waiting.append(ticket)
-            self._wake.notify()
-
-    def cancel(self, ticket: PictureTicket) -> None:
-        """Leave a request at the next step; its `deliver` gets `Interrupted`, unless it is over already."""
-        with self._wake:
-            ticket.cancelled = True
-            self._wake.notify()
-
-    def close(self, *, drain: bool = True) -> None:
-        """Stop taking requests, finish (or with `drain=False` abandon) those at hand, and end the thread."""
-        with self._wake:
-            self._closing = True
-            if not drain:
-                for ticket in (*self._waiting, *self._running):
-                    ticket.cancelled = True
-            self._wake.notify()
-        self._thread.join()
+    def _at_work(self) -> Iterable[PictureTicket]:
+        return tuple(self._running)
 
     def _run(self) -> None:
         while True:

@@ -128,15 +128,15 @@ class PictureTraining:
 
     def _take(self, split: str, rows: NDArray[np.int64]) -> Batch:
         chosen = torch.from_numpy(rows)
-        taken = {"images": self._codec.to_tensor(self._images[split][rows]), "labels": self._labels[split][chosen],
-                 "text": self._text[split][chosen]}
-        return {**taken, "codes": self._codes[split][chosen]} if self._codes else taken
+        seen = {"codes": self._codes[split][chosen]} if self._codes else \
+            {"images": self._codec.to_tensor(self._images[split][rows])}
+        return {**seen, "labels": self._labels[split][chosen], "text": self._text[split][chosen]}
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return the family's loss; held-out losses see the same noise each time."""
         if self.generator.training:
             return self.generator.loss(batch, player)
-        device = batch["images"].device
+        device = batch["labels"].device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed + 1)
             return self.generator.loss(batch, player)
@@ -155,4 +155,4 @@ class PictureTraining:
 
     def tokens(self, batch: Batch) -> int:
         """Return how many pictures a micro-batch holds."""
-        return len(batch["images"])
+        return len(batch["labels"])

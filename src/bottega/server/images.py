@@ -108,13 +108,11 @@ async def _draw(body: ImageBody, wish: Wish, request: Request, events: str) -> R
         if linked:
             secret = await asyncio.to_thread(settings.secret, state.workshop.store)
             base = str(request.base_url).rstrip("/")
-            shown = [{"b64_json": None, "url": link(base, secret, extra["outputs"][number], time.time())}
-                     for number in files]
+            shown = [{"b64_json": None, "url": link(base, secret, id, time.time())} for id in extra["outputs"]]
         else:
-            shown = [{"b64_json": base64.b64encode(file).decode(), "url": None} for file in files.values()]
-        first = next(iter(files.values()))
+            shown = [{"b64_json": base64.b64encode(file).decode(), "url": None} for file in files]
         return {"created": making.jobs[0].created, "background": "opaque", "output_format": "png",
-                "size": size_of(first), "data": [{**each, "revised_prompt": None} for each in shown],
+                "size": size_of(files[0]), "data": [{**each, "revised_prompt": None} for each in shown],
                 "usage": usage(len(files)), "bottega": extra}
 
     if stream:
@@ -126,8 +124,8 @@ async def _draw(body: ImageBody, wish: Wish, request: Request, events: str) -> R
         return Response(status_code=499)  # nobody reads it
 
 
-async def _files(making: Making) -> dict[int, bytes]:
-    """Follow a making to its end and return the PNG files by number of the output, without those held back."""
+async def _files(making: Making) -> list[bytes]:
+    """Follow a making to its end and return the PNG files in the order of the outputs, without those held back."""
     files: dict[int, bytes] = {}
     try:
         async with contextlib.aclosing(making.deltas()) as deltas:
@@ -136,4 +134,4 @@ async def _files(making: Making) -> dict[int, bytes]:
                     files[delta.output] = delta.png
     finally:
         await making.cancel()
-    return dict(sorted(files.items()))
+    return [files[number] for number in sorted(files)]

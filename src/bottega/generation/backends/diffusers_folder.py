@@ -1,7 +1,7 @@
 """A diffusers pipeline folder becomes a model of the workshop: `bottega import DIR --name NAME` runs it.
 
 A folder from elsewhere is hostile until checked: only safetensors weights are taken (pickles can run code when they are
-read), no Python files, no links, and only parts whose classes come from diffusers and transformers.
+read), no Python files, and only parts whose classes come from diffusers and transformers.
 """
 
 from __future__ import annotations
