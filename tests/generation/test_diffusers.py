@@ -21,7 +21,7 @@ from tests.generation import tiny_pipelines as tiny
 pytest.importorskip("diffusers", reason="imported pipelines need diffusers: pip install 'bottega[hub]'")
 
 from bottega.generation.backends.diffusers import DiffusersPictures
-from bottega.generation.backends.diffusers_folder import import_pipeline
+from bottega.generation.backends.diffusers_folder import import_pipeline, wanted
 from bottega.generation.pictures import PictureEngine, open_pictures
 
 
@@ -192,8 +192,8 @@ def _foreign(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "says"), [
-    (lambda copy: (copy / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"x"), "can run code"),
-    (lambda copy: (copy / "unet" / "network.py").write_text("import os"), "nothing that a pipeline's folder needs"),
+    (lambda copy: (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(copy / "unet" / "diffusion.bin"),
+     "can run code"),
     (_foreign, "code of others is not run"),
     (lambda copy: (copy / "model_index.json").unlink(), "not a diffusers pipeline"),
     (lambda copy: (copy / "model_index.json").rename(copy / "config.json"), "a model of text"),
@@ -204,6 +204,22 @@ def test_a_hostile_or_broken_folder_is_refused(saved: Path, tmp_path: Path, spoi
     with pytest.raises(InputError, match=says):
         _imported(_spoilt(saved, tmp_path, spoil), tmp_path, "never")
     assert not (tmp_path / "models" / "never").exists()
+
+
+def test_what_no_pipeline_needs_is_left_behind(saved: Path, folder: Path) -> None:
+    full = _copied(saved, folder / "as-published")
+    extra = ("pruned.ckpt", "pruned.safetensors", "unet/diffusion_pytorch_model.bin", "unet/network.py",
+             "samples/one.jpg")
+    for place in extra:
+        (full / place).parent.mkdir(exist_ok=True)
+        (full / place).write_bytes(b"x")
+    (full / "README.md").write_text("A card.")
+    assert sorted(path.as_posix() for path in wanted(full)[1]) == sorted(extra)
+    bundle = _imported(full, folder, "published")
+    names = {path.relative_to(bundle.path / "pipeline").as_posix() for path in (bundle.path / "pipeline").rglob("*")}
+    assert not names & set(extra)
+    assert {"README.md", "model_index.json", "unet/diffusion_pytorch_model.safetensors"} <= names
+    assert len(_draw(DiffusersPictures.open(bundle))) == 1
 
 
 def test_one_changed_bit_of_an_imported_model_is_noticed(saved: Path, folder: Path) -> None:

@@ -32,7 +32,7 @@ def import_model(
     from bottega.core.errors import InputError
     from bottega.core.home import workshop
     from bottega.generation.backends.diffusers import DiffusersPictures
-    from bottega.generation.backends.diffusers_folder import import_pipeline
+    from bottega.generation.backends.diffusers_folder import import_pipeline, wanted
 
     start(as_json)
     target = workshop() / "models" / check_name(name)
@@ -41,6 +41,7 @@ def import_model(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder", fix="give a folder on this machine; get one with "
                                                           "'hf download ID --local-dir DIR'")
+    left = [path.as_posix() for path in wanted(folder)[1]]
     bundle = import_pipeline(folder, target, loras=lora or [], licence=licence)
     try:
         engine = DiffusersPictures.open(bundle)
@@ -51,11 +52,15 @@ def import_model(
         raise
     if as_json:
         emit({"name": bundle.name, "path": str(bundle.path), "digest": bundle.digest,
-              "pipeline": bundle.meta["pipeline"], "controls": sorted(engine.understands)})
+              "pipeline": bundle.meta["pipeline"], "controls": sorted(engine.understands),
+              "left": left})
         return
     typer.secho(f"{bundle.name} is ready: {bundle.path}", bold=True)
     typer.echo(f"  {bundle.meta['pipeline']}, {engine.size[1]}x{engine.size[0]} pixels; controls: "
                f"{', '.join(sorted(engine.understands))}")
+    if left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        typer.echo(f"  not needed, left behind: {', '.join(left[:5])}{more}")
     typer.echo(f'try it: bottega generate "a red umbrella" --model {bundle.name} --steps 20')
 
 

@@ -1,7 +1,7 @@
 """A diffusers pipeline folder becomes a model of the workshop: `bottega import DIR --name NAME` runs it.
 
 A folder from elsewhere is hostile until checked: only safetensors weights are taken (pickles can run code when they are
-read), no Python files, and only parts whose classes come from diffusers and transformers.
+read), no Python files, and only parts whose classes come from diffusers and transformers. What else lies there is left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError
-from bottega.core.files import file_table, read_json
+from bottega.core.files import read_json, sha256_file
 from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage
 
 INDEX, PIPELINE, LORAS = "model_index.json", "pipeline", "loras"
@@ -48,28 +48,34 @@ def parts(folder: Path) -> dict[str, tuple[str | None, str | None]]:
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but plain configurations, tokenizers and safetensors weights.
+def wanted(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return what a pipeline needs of its folder, and what is left behind; relative paths.
+
+    Needed are the index, the card and the licence, and in the parts' folders configurations, tokenizers and safetensors
+    weights. Published folders hold more: other formats of the same weights, single-file checkpoints, sample pictures.
 
     Raises:
-        InputError: naming the first such file and what to do.
+        InputError: a part has only weights that can run code when they are read, a link leads nowhere, no weights.
     """
+    taken, left = list[Path](), list[Path]()
+    known = {name for name, (library, _) in parts(folder).items() if library is not None}
     for path in sorted(folder.rglob("*")):
-        place = str(path.relative_to(folder))
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue  # caches of download tools: not copied
+        inner = path.relative_to(folder)
+        if any(part.startswith(".") for part in inner.parts) or path.is_dir():
+            continue  # hidden: caches of download tools
         if path.is_symlink() and not path.resolve().is_file():
-            raise InputError(f"{place} is a link that leads nowhere", where=str(folder), fix="copy the file itself")
-        if path.is_dir():
-            continue
-        if path.suffix in _PICKLES:
-            raise InputError(f"{place} holds weights that can run code when they are read", where=str(folder),
-                             fix="save the pipeline with safe_serialization=True and remove the other weights")
-        if path.suffix not in _PLAIN:
-            raise InputError(f"{place} is nothing that a pipeline's folder needs", where=str(folder),
-                             fix="remove it: only configurations, tokenizers and .safetensors weights are taken")
-    if not any(folder.rglob("*.safetensors")):
+            raise InputError(f"{inner} is a link that leads nowhere", where=str(folder), fix="copy the file itself")
+        needed = inner.parts[0] in known and path.suffix in _PLAIN if len(inner.parts) > 1 else \
+            inner.name == INDEX or inner.suffix in (".md", ".txt", "")
+        (taken if needed else left).append(inner)
+    with_weights = {path.parent for path in taken if path.suffix == ".safetensors"}
+    for path in left:
+        if path.suffix in _PICKLES and path.parts[0] in known and path.parent not in with_weights:
+            raise InputError(f"{path} holds weights that can run code when they are read", where=str(folder),
+                             fix="save the pipeline with safe_serialization=True")
+    if not with_weights:
         raise InputError(f"{folder} holds no weights", fix="save the pipeline with safe_serialization=True")
+    return taken, left
 
 
 def import_pipeline(folder: Path, target: Path, *, loras: list[Path], licence: str | None = None) -> Bundle:
@@ -82,10 +88,10 @@ def import_pipeline(folder: Path, target: Path, *, loras: list[Path], licence: s
         licence: SPDX name of the pipeline's licence; None is unknown.
 
     Raises:
-        InputError: the folder or a file cannot be taken; see `parts` and `check_folder`.
+        InputError: the folder or a file cannot be taken; see `parts` and `wanted`.
     """
     known = parts(folder)
-    check_folder(folder)
+    taken, _ = wanted(folder)
     for lora in loras:
         if not lora.is_file() or lora.suffix != ".safetensors":
             raise InputError(f"{lora} is no LoRA file", fix="give a .safetensors file in the layout of diffusers")
@@ -95,16 +101,14 @@ def import_pipeline(folder: Path, target: Path, *, loras: list[Path], licence: s
     left_out = sorted(name for name, (library, _) in known.items() if library is None)
 
     def write(made: Path) -> None:
-        for path in sorted(folder.rglob("*")):
-            inner = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") for part in inner.parts):
-                _take(path, made / PIPELINE / inner)
+        for inner in taken:
+            _take(folder / inner, made / PIPELINE / inner)
         for lora in loras:
             _take(lora, made / LORAS / lora.name)
 
     meta: dict[str, Any] = {"family": "diffusers", "codec": "image", "objective": "pictures", "pipeline": kind,
                             "left_out": left_out, "loras": [lora.stem for lora in loras], "controls": {}, "metrics": {}}
-    digests = {name: facts["sha256"] for name, facts in file_table(folder, without=()).items()}
+    digests = {inner.as_posix(): sha256_file(folder / inner) for inner in taken}
 
     def lineage(content: str) -> Lineage:
         return Lineage(kind="model", name=target.name, content=content, step="import",
