@@ -178,6 +178,15 @@ def test_a_broken_network_is_an_error_and_not_a_black_picture(saved: Path, folde
         _draw(model)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_pipelines_own_safety_checker_is_heard(folder: Path, strict: bool) -> None:
+    source = tiny.checked(folder / f"checked-{strict}", strict)
+    assert json.loads((source / "model_index.json").read_text())["safety_checker"][0] == "stable_diffusion"
+    model = open_pictures(_imported(source, folder, f"checked-{strict}"))
+    outputs = model.generate(Request(prompt="a red star", controls=Controls.parse({"steps": 2, "n": 2}))).outputs
+    assert [output.finish for output in outputs] == ["filtered" if strict else "end"] * 2
+
+
 def _spoilt(saved: Path, tmp_path: Path, spoil: Callable[[Path], object]) -> Path:
     copy = tmp_path / "spoilt"
     shutil.copytree(saved, copy)

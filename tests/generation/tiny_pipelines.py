@@ -61,6 +61,24 @@ def stable_diffusion(folder: Path) -> Path:
     return folder
 
 
+def checked(folder: Path, strict: bool) -> Path:
+    """Save a StableDiffusionPipeline with a safety checker: one that holds everything back, or nothing."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    pipe = StableDiffusionPipeline.from_pretrained(stable_diffusion(folder.with_name("unchecked")))
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config={**size, "image_size": 32, "patch_size": 8},
+                                                      text_config=size, projection_dim=16))
+    checker.concept_embeds_weights.fill_(-2.0 if strict else 2.0)  # thresholds of a cosine
+    checker.special_care_embeds_weights.fill_(2.0)
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    StableDiffusionPipeline(**{**pipe.components, "safety_checker": checker,
+                               "feature_extractor": CLIPImageProcessor(**sizes)}).save_pretrained(folder)
+    return folder
+
+
 def sdxl(folder: Path) -> Path:
     """Save a StableDiffusionXLPipeline."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline

@@ -18,7 +18,7 @@ from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage
 
 INDEX, PIPELINE, LORAS = "model_index.json", "pipeline", "loras"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5")
-_LIBRARIES = ("diffusers", "transformers")
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion")  # the last: of diffusers, for its safety checker
 _PLAIN = (".json", ".safetensors", ".txt", ".model", ".md", "")  # configurations, weights, tokenizers, cards
 
 
