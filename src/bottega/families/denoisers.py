@@ -18,6 +18,7 @@ from bottega.families.conditions import ConditionStates
 
 _GROUP = 8  # channels of a group of GroupNorm
 _EPS = 1e-6
+_MASKS = 8  # of a patch
 _SHARP = 3.0  # of the first look at words: with 1 no place could take one word alone
 
 
@@ -190,6 +191,28 @@ def _norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=_EPS)
 
 
+class _Painted(nn.Module):
+    """A patch out of its state: numbers a pixel, and masks that are painted in a colour each.
+
+    A shape is then learned once for all colours; a linear map alone has to learn it in every colour anew.
+    """
+
+    def __init__(self, width: int, channels: int, pixels: int) -> None:
+        super().__init__()
+        self.pixels = nn.Linear(width, channels * pixels)
+        self.masks, self.colours = nn.Linear(width, _MASKS * pixels), nn.Linear(width, _MASKS * channels)
+        nn.init.normal_(self.masks.weight, std=width ** -0.5)
+        for layer in (self.pixels, self.colours):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, T, width] to [B, T, channels * pixels]."""
+        masks, colours = self.masks(x).unflatten(-1, (_MASKS, -1)), self.colours(x).unflatten(-1, (_MASKS, -1))
+        out: Tensor = self.pixels(x) + (colours.transpose(-1, -2) @ masks).flatten(-2)
+        return out
+
+
 class DiT(nn.Module):
     """A transformer over patches, Peebles & Xie 2022, arXiv 2212.09748.
 
@@ -213,10 +236,9 @@ class DiT(nn.Module):
         nn.init.normal_(self.places.weight, std=0.7)
         self.layers = nn.ModuleList(_Layer(width, head, words) for _ in range(depth))
         self.modulate = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, folded)
-        for layer in (self.modulate, self.head):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.head = _Painted(width, channels, patch * patch)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
 
     def forward(self, z: Tensor, condition: ConditionStates) -> Tensor:
         """Return the clean picture [B, C, H, W] expected behind a noisy one."""

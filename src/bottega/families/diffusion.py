@@ -8,7 +8,7 @@ With `objective: meanflow` it learns whole steps instead of slopes, and one or t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, cast
 
 import torch
@@ -63,6 +63,16 @@ class Diffusion(pictures.PictureGenerator):
     def flops_per_item(self, context: int = 0) -> float:
         """Return floating-point operations of one call of the denoiser for one picture."""
         return self.denoiser.flops()
+
+    @property
+    def encodes(self) -> bool:
+        """Whether an autoencoder's codes are learned."""
+        return self.latents is not None
+
+    def measure(self, batches: Iterable[Tensor]) -> None:
+        """Set the scale that gives codes unit variance."""
+        if self.latents is not None:
+            self.latents.measure_latents({"images": images} for images in batches)
 
     @torch.no_grad()
     def codes(self, images: Tensor) -> Tensor:

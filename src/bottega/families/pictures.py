@@ -6,7 +6,7 @@ trained on), `labels` int64 [B] (-1: none) and `text` int64 [B, T] (word numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -210,6 +210,18 @@ class PictureGenerator(base.Generator):
         """
         raise InputError(f"a {self.family} model cannot walk between two prompts", where="toward",
                          fix="leave the second prompt out")
+
+    @property
+    def encodes(self) -> bool:
+        """Whether training takes `codes`, which never change, in place of the pictures."""
+        return False
+
+    def codes(self, images: Tensor) -> Tensor:
+        """Return what the network learns of pictures [B, C, H, W]: they themselves, or their codes."""
+        return images
+
+    def measure(self, batches: Iterable[Tensor]) -> None:
+        """Look at pictures before `codes` are made of them: how large codes are, for instance."""
 
     @property
     def device(self) -> torch.device:

@@ -18,7 +18,6 @@ from bottega.core.progress import timed
 from bottega.core.validate import Strict
 from bottega.data.order import Permutation
 from bottega.families.base import Batch, Loss
-from bottega.families.diffusion import Diffusion
 from bottega.families.pictures import PictureGenerator
 
 _ONE_ONLY = 0.3  # share of pictures with class and caption that are shown without the one, and without the other
@@ -82,20 +81,18 @@ class PictureTraining:
         self._labels = {split: torch.from_numpy(dataset.labels(split)) for split in self._images}
         self._text = {split: torch.tensor(codec.encode_texts(dataset.captions(split)), dtype=torch.int64)
                       .reshape(len(self._images[split]), -1) for split in self._images}
-        self._codes = self._encoded() if isinstance(generator, Diffusion) and generator.latents is not None else {}
+        self._codes = self._encoded() if generator.encodes else {}
         self.rows = min(batch, len(self._images["train"]))
 
     def _encoded(self) -> dict[str, torch.Tensor]:
-        """Return the codes of all pictures, scaled to unit variance: they are needed again in every epoch."""
+        """Return the codes of all pictures: they are needed again in every epoch."""
         model = self.generator
-        assert isinstance(model, Diffusion)
-        assert model.latents is not None
 
         def tensors(split: str, most: int | None = None) -> Iterator[torch.Tensor]:
             for first in range(0, len(self._images[split][:most]), _AT_ONCE):
                 yield self._codec.to_tensor(self._images[split][:most][first:first + _AT_ONCE]).to(model.device)
 
-        model.latents.measure_latents({"images": images} for images in tensors("train", _MEASURED))
+        model.measure(tensors("train", _MEASURED))
         with timed("encoding the pictures once"):
             return {split: torch.cat([model.codes(images).cpu() for images in tensors(split)])
                     for split in self._images}
