@@ -81,6 +81,8 @@ def test_it_draws_what_diffusers_draws(engine: PictureEngine, saved: Path) -> No
     from bottega.generation.pictures import generators
 
     pipe = StableDiffusionPipeline.from_pretrained(saved, local_files_only=True)
+    if torch.cuda.is_available():
+        pipe = pipe.to("cuda", torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe("a red star", num_inference_steps=4, generator=generators(3, range(1))[0], output_type="np").images[0]
     assert np.array_equal(np.rint(theirs * 255).astype(np.uint8).transpose(2, 0, 1), _draw(engine)[0])

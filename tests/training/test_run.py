@@ -72,7 +72,7 @@ def test_the_bundle_tells_what_it_is_and_where_it_came_from(home: Path, small: B
     resolved = json.loads((home / "runs" / "small" / "resolved.json").read_text())
     assert resolved["truth"]["tokens"]["true"] == 12 * 1024
     assert resolved["estimate"]["parameters"] == sum(p.numel() for p in families.load(small.path).parameters())
-    assert resolved["truth"]["memory_bytes"]["true"] > 1e8
+    assert resolved["truth"]["memory_bytes"]["true"] > 1e7  # of a GPU: the tensors alone
 
 
 def test_an_identical_recipe_is_reused_at_once(home: Path, small: Bundle, capsys: pytest.CaptureFixture[str]):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bottega.core import gpu
 from bottega.core.bundle import find_bundle
 from bottega.core.energy import CORE_WATTS
 from bottega.core.recipe import Recipe
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _UTILISATION = 0.35  # of the peak, before any run was seen on this machine
 _RUNTIME_BYTES = 650e6  # Python with PyTorch, Arrow and the codec loaded; measured 600 to 700 MB
+_GPU_SHARE = (0.4, 1.0)  # of its power limit that a GPU in training draws
 _BF16_PARAMETERS = 2e6  # under this many, casting costs more than faster products give back
 
 
@@ -38,7 +40,7 @@ class Estimate:
     Attributes:
         parameters: all weights; `matrices`: those that Muon moves.
         flops_per_token: of training, forward and backward.
-        memory_bytes: peak of the process.
+        memory_bytes: peak of the process; of the GPU's memory where one is used.
         tokens_per_second, tokens, steps, seconds: of the training loop.
         kwh_low, kwh_high: energy.
         precision: assumed; the run times both.
@@ -147,7 +149,9 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     else:
         tokens = budget.tokens if budget.tokens is not None else (budget.steps or 0) * chosen.batch_tokens
     seconds = budget.minutes * 60 if budget.minutes is not None else tokens / speed
-    core_hours = seconds * torch.get_num_threads() / 3600
+    hours, threads = seconds / 3600, torch.get_num_threads()
+    low, high = (hours * (threads * core + share * (gpu.watts_limit() or 0.0)) / 1000
+                 for core, share in zip(CORE_WATTS, _GPU_SHARE, strict=True))
     derived = getattr(generator.config, "derived", None)
     return Estimate(
         name=recipe.name, parameters=total,
@@ -156,8 +160,7 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
         memory_bytes=_RUNTIME_BYTES + 16 * total if pictures else
         memory(generator, recipe, max(tables, default=0), chosen.micro_batch * spec.context, precision),
         tokens_per_second=speed, tokens=tokens, steps=max(1, tokens // chosen.batch_tokens), seconds=seconds,
-        kwh_low=core_hours * CORE_WATTS[0] / 1000, kwh_high=core_hours * CORE_WATTS[1] / 1000, precision=precision,
-        peak=peak, utilisation=utilisation, source="seen in earlier runs" if seen else "assumed before the first run",
+        kwh_low=low, kwh_high=high, precision=precision, peak=peak, utilisation=utilisation, source="seen in earlier runs" if seen else "assumed before the first run",
         sizes=chosen, derived=dict(derived()) if callable(derived) else {}, item="picture" if pictures else "token")
 
 
@@ -174,7 +177,8 @@ def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home:
     reached = result.tokens_per_second * guess.flops_per_token / notebook.peak(precision)
     if result.seconds > 10 and result.steps >= 10:  # shorter runs measure the start-up
         notebook.put(min(0.9, float(reached)), "utilisation", family, kind, precision)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else \
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"tokens_per_second": {"expected": guess.tokens_per_second, "true": result.tokens_per_second},
             "seconds": {"expected": guess.seconds, "true": result.seconds},
             "tokens": {"expected": guess.tokens, "true": result.tokens},

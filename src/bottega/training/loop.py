@@ -162,6 +162,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         if step == 0:
             metrics = look()
             log.add(0, tokens=0, seconds=round(seconds(), 3), validation=metrics or None)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # the estimate is of the steps, not of trying out precisions
         start = last_save = time.perf_counter()  # timing, compiling and the first look are not the budget's
         progress = clock.progress(step, tokens, seconds())
         while progress < 1 and not stopping:

@@ -128,7 +128,8 @@ class AdamW:
         for name, parameter in self.parameters.items():
             if f"{name}.exp_avg" in tensors:
                 self.inner.state[parameter] = {
-                    "step": _take(tensors, f"{name}.step").to(torch.float32).clone(),
+                    # the fused step counts on the parameter's device
+                    "step": _take(tensors, f"{name}.step").to(parameter.device, torch.float32).clone(),
                     "exp_avg": _take(tensors, f"{name}.exp_avg").to(parameter.device).clone(),
                     "exp_avg_sq": _take(tensors, f"{name}.exp_avg_sq").to(parameter.device).clone()}
 

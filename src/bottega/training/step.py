@@ -6,17 +6,21 @@ give the gradient of one micro-batch of eight, to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from bottega.core.progress import say
 from bottega.families.base import Batch, Loss
 from bottega.training.optim import Optimiser
 
 LossFunction = Callable[[Batch, str], Loss]
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at cuBLAS's first product; else its sums may differ
 
 
 @dataclass(slots=True)
@@ -39,6 +43,25 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+@contextmanager
+def repeatable(device: torch.device, strict: bool = True) -> Iterator[None]:
+    """Make the same step give the same bits on a GPU too, by PyTorch's deterministic kernels; a CPU's are already so.
+
+    Args:
+        device: where the step runs.
+        strict: an operation without such a kernel raises RuntimeError; else it runs as it is, and attention too.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing is read that was not written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -70,11 +93,32 @@ def gradients(loss: LossFunction, batches: Iterable[Batch], player: str, precisi
 def take(loss: LossFunction, batches: list[Batch], player: str, optimiser: Optimiser, *, model: nn.Module,
          precision: str, clip: float, share: float, device: torch.device) -> Outcome:
     """Do one step of one player; when loss or gradient is not finite the parameters are left as they are."""
-    model.zero_grad(set_to_none=True)
-    for parameter in optimiser.parameters:
-        parameter.grad = None
-    outcome = gradients(loss, batches, player, precision, device)
+    outcome = _repeatable_gradients(loss, batches, player, optimiser, model, precision, device)
     outcome.norm = optimiser.normalise(outcome.weight, clip)
     if abs(outcome.loss) < float("inf") and outcome.norm < float("inf"):
         optimiser.step(share)
     return outcome
+
+
+_loose: WeakSet[nn.Module] = WeakSet()  # models one of whose operations has no deterministic kernel
+
+
+def _repeatable_gradients(loss: LossFunction, batches: list[Batch], player: str, optimiser: Optimiser,
+                          model: nn.Module, precision: str, device: torch.device) -> Outcome:
+    """Return the step's gradients, by deterministic kernels where there are such."""
+    def once(strict: bool) -> Outcome:
+        model.zero_grad(set_to_none=True)
+        for parameter in optimiser.parameters:
+            parameter.grad = None
+        with repeatable(device, strict):
+            return gradients(loss, batches, player, precision, device)
+
+    if model not in _loose:
+        try:
+            return once(strict=True)
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            _loose.add(model)
+            say(f"warning: two runs may differ in their last bits: {str(error).split('.')[0]}")
+    return once(strict=False)

@@ -85,7 +85,9 @@ class DiffusersPictures(PictureEngine):
                              fix="try the folder with diffusers itself, then import it again") from error
         pipeline.set_progress_bar_config(disable=True)
         lineage = {"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest}
-        pipeline = pipeline.to("cuda", torch.bfloat16) if torch.cuda.is_available() else pipeline
+        if torch.cuda.is_available():  # a pipeline without a decoder gives its last tensor to numpy, which has no bf16
+            half = getattr(pipeline, "vae", None) is not None
+            pipeline = pipeline.to("cuda", torch.bfloat16 if half else torch.float32)
         return cls(pipeline, controls=bundle.controls, model_digest=bundle.digest,
                    lineage=lineage)
 
