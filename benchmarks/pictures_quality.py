@@ -34,6 +34,7 @@ from bottega.training.picture_look import Data, draw_all, wishes
 from bottega.training.picture_scores import answers
 
 GUIDANCES, STEPS = (1.0, 1.5, 2.0, 3.0), (4, 8, 16, 50)
+FEW = 4  # steps that the recipe takes
 WANTED = {"name": 0.9, "colour": 0.95, "place": 0.85}  # of unseen combinations
 ATTRIBUTES = ("name", "colour", "place", "size", "ground")
 CONFIDENT = 0.9
@@ -170,26 +171,26 @@ def diffusion(bench: Bench, bundle: Bundle, two_sample: int) -> tuple[dict[str, 
     best = max(GUIDANCES, key=lambda scale: tried[scale])
     places = bench.places(bench.count, first=half)
     drawn = {steps: shown(Controls(guidance_scale=best, steps=steps), places) for steps in STEPS}
-    few, many = drawn[8], drawn[50]
+    few, many = drawn[FEW], drawn[50]
     rows = {"guidance chosen": Row(best, False, ", ".join(f"{scale:g}: {mean:.1%}" for scale, mean in tried.items()))}
     for name in ATTRIBUTES:
         target = WANTED.get(name)
-        rows[f"{name} right, 8 steps"] = Row(
+        rows[f"{name} right, {FEW} steps"] = Row(
             few[1][name], True, f"judge on real pictures {bench.judge.accuracy[name]['value']:.1%}",
             f"at least {target:.0%}" if target else "", few[1][name] >= target if target else None)
-    rows["unseen marks right in name, colour and size, 8 steps"] = Row(
+    rows[f"unseen marks right in name, colour and size, {FEW} steps"] = Row(
         _unseen(bench, few[0], places), True, f"real {_unseen(bench, bench.test, np.arange(len(bench.test))):.1%}")
-    general = {steps: bench.general(made, places, two_sample if steps == 8 else 0)
+    general = {steps: bench.general(made, places, two_sample if steps == FEW else 0)
                for steps, (made, _) in drawn.items()}
     for steps in STEPS:
         rows[f"Fréchet, {steps} steps"] = general[steps]["frechet"]
     for steps in STEPS:
         rows[f"whole caption right, {steps} steps"] = Row(drawn[steps][1]["whole"], True)
-    ratio = general[8]["frechet"].value / max(general[50]["frechet"].value, 1e-9)
+    ratio = general[FEW]["frechet"].value / max(general[50]["frechet"].value, 1e-9)
     kept = min(few[1][name] / max(many[1][name], 1e-9) for name in ATTRIBUTES)
-    rows["Fréchet of 8 steps / of 50"] = Row(ratio, False, "", "at most 1.05", ratio <= 1.05)
-    rows["lowest attribute of 8 steps / of 50"] = Row(kept, True, "", "at least 95 %", kept >= 0.95)
-    return {**rows, **{name: row for name, row in general[8].items() if name != "frechet"}}, few[0], places
+    rows[f"Fréchet of {FEW} steps / of 50"] = Row(ratio, False, "", "at most 1.05", ratio <= 1.05)
+    rows[f"lowest attribute of {FEW} steps / of 50"] = Row(kept, True, "", "at least 95 %", kept >= 0.95)
+    return {**rows, **{name: row for name, row in general[FEW].items() if name != "frechet"}}, few[0], places
 
 
 def _class_row(bench: Bench, made: Pixels, places: NDArray[np.int64]) -> Row:

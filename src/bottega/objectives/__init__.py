@@ -17,6 +17,7 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "sft": ("bottega.objectives.sft", "SFT"),
     "dpo": ("bottega.objectives.dpo", "DPO"),
     "pictures": ("bottega.objectives.pictures", "PictureTraining"),
+    "tables": ("bottega.objectives.tables", "TableTraining"),
 }
 NEEDS_BASE = frozenset({"sft", "dpo"})  # kinds that start from a finished model
 

@@ -1,4 +1,4 @@
-"""card.json of a set of pictures, in the words of Croissant 1.1. `bottega data prepare` writes it."""
+"""card.json of a set of pictures or of a table, in the words of Croissant 1.1. `bottega data prepare` writes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _FIELDS = {
 
 
 def make_card(name: str, spec: DataSpec, files: dict[str, dict[str, Any]], digest: str,
-              facts: dict[str, Any]) -> dict[str, Any]:
+              facts: dict[str, Any], *, kind: str = "pictures", rows: str = "rows.parquet",
+              fields: dict[str, tuple[str, str]] | None = None) -> dict[str, Any]:
     """Return the content of card.json.
 
     Args:
@@ -29,20 +30,23 @@ def make_card(name: str, spec: DataSpec, files: dict[str, dict[str, Any]], diges
         files: bytes and SHA-256 of the files by name.
         digest: of the content.
         facts: counts and facts that stand under `bottega`, `licences` among them.
+        kind: of data: `pictures` or `table`.
+        rows: name of the file that `fields` are columns of.
+        fields: column → type and meaning; by default those of pictures.
     """
     kinds = {".npy": "application/octet-stream", ".json": "application/json",
              ".parquet": "application/vnd.apache.parquet"}
     return {
         "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1", "name": name,
-        "description": f"{facts['stages']['kept']} pictures prepared by Bottega from {', '.join(spec.sources)}",
+        "description": f"{facts['stages']['kept']} {kind if kind == 'pictures' else 'rows'} prepared by Bottega from {', '.join(spec.sources)}",
         "license": " AND ".join(f"({one})" if " " in one else one for one in facts["licences"]) or "unknown",
         "distribution": [
             {"@type": "cr:FileObject", "@id": file, "name": file, "contentUrl": file, "sha256": entry["sha256"],
              "contentSize": f"{entry['bytes']} B", "encodingFormat": kinds[file[file.rindex("."):]]}
             for file, entry in files.items()],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "rows", "name": "rows", "field": [
-            {"@type": "cr:Field", "@id": f"rows/{column}", "name": column, "description": meaning, "dataType": kind,
-             "source": {"fileObject": {"@id": "rows.parquet"}, "extract": {"column": column}}}
-            for column, (kind, meaning) in _FIELDS.items()]}],
-        "bottega": {"digest": digest, "kind": "pictures", "spec": spec.model_dump(mode="json"), **facts},
+            {"@type": "cr:Field", "@id": f"rows/{column}", "name": column, "description": meaning, "dataType": of,
+             "source": {"fileObject": {"@id": rows}, "extract": {"column": column}}}
+            for column, (of, meaning) in (fields or _FIELDS).items()]}],
+        "bottega": {"digest": digest, "kind": kind, "spec": spec.model_dump(mode="json"), **facts},
     }

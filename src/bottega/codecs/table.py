@@ -1,0 +1,478 @@
+"""Tables to codes and back, with every declared rule kept by construction. `bottega train` saves one with the model.
+
+What a rule or a link decides is not learned but computed: of an order the gap is learned, of a combination the pair,
+of a formula and of a function nothing. What is learned are the latent columns; a row is one code and one position
+inside it for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from bottega.codecs import table_links, table_rules
+from bottega.codecs.table_coding import Coding, Fitted, decimals_of, ends, fit_levels, fit_values, rounded
+from bottega.core.errors import CorruptError, RecipeError, suggest
+from bottega.core.files import digest_json, read_json, write_json
+from bottega.core.table import ORDERED, Column, Kind, Schema, Table, as_text
+from bottega.core.validate import Strict, validate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE = "table_codec.json"
+_JOIN, _NONE = "\x1f", "\x00"  # between and instead of the members of a combination
+
+
+class TableSpec(Strict):
+    """How a table is read and coded.
+
+    Attributes:
+        columns: column → kind, where the guess is wrong.
+        names: names of the columns of files that have no header.
+        rules: that every row keeps; see `table_rules`.
+        codes: groups that a number is cut into.
+        protect: smallest number of rows that a level, a spike or a group is kept of. 1 protects nobody.
+        links: find columns that another one decides, and compute them.
+    """
+
+    columns: dict[str, Kind] = {}
+    names: list[str] = []
+    rules: list[str] = []
+    codes: int = Field(default=64, ge=2, le=1024)
+    protect: int = Field(default=5, ge=1, le=1000)
+    links: bool = True
+
+
+class Latent(Strict):
+    """A learned column: a `plain` one, the `gap` between two, or the `joint` levels of several.
+
+    Attributes:
+        name: for messages; of a gap `large - small`.
+        kind: what it is.
+        columns: of the table.
+        anchor: of a gap: what stands for a missing smaller value.
+        strict: of a gap: it is never 0.
+        coding: of its values or levels.
+    """
+
+    name: str
+    kind: Literal["plain", "gap", "joint"]
+    columns: list[str]
+    anchor: float = 0.0
+    strict: bool = False
+    coding: Coding
+
+
+class Mapping(Strict):
+    """A column that another one decides: text of the key → text of the value, None for missing."""
+
+    key: str
+    column: str
+    values: dict[str, str | None]
+    missing: str | None = None  # the value where the key is missing
+
+
+class _Saved(Strict):
+    """The content of table_codec.json."""
+
+    format: Literal[1] = 1
+    kind: Literal["table"] = "table"
+    spec: TableSpec
+    table: Schema
+    latents: list[Latent]
+    mappings: list[Mapping]
+    rows: int
+
+
+@dataclass(frozen=True)
+class TableCodec:
+    """One schema and how its rows become codes.
+
+    Attributes:
+        spec: what was asked for.
+        schema: the table's columns.
+        latents: the learned columns, in the order of the codes.
+        mappings: columns that another one decides, in the order to compute them.
+        rows: training rows it was learned from.
+    """
+
+    kind: ClassVar[str] = "table"
+    spec: TableSpec
+    schema: Schema = field(default_factory=lambda: Schema(columns=[]))
+    latents: list[Latent] = field(default_factory=list)
+    mappings: list[Mapping] = field(default_factory=list)
+    rows: int = 0
+
+    def learn(self, table: Table) -> TableCodec:
+        """Return a codec of a table's columns, rules and values.
+
+        Args:
+            table: the training rows; they keep all rules.
+
+        Raises:
+            RecipeError: a rule or a kind names a column that is not there, or rules contradict each other.
+        """
+        for name in self.spec.columns:
+            if name not in table.schema.names:
+                raise RecipeError(f"codec.columns names '{name}', which the table has not", where="codec.columns",
+                                  fix=suggest(name, table.schema.names))
+        schema = Schema(columns=[_facts(column, table) for column in table.schema.columns])
+        table = Table(schema, table.data)
+        rules = [table_rules.parse(text, schema) for text in self.spec.rules]
+        plan = _Plan(table, rules, self.spec)
+        return replace(self, schema=schema, latents=plan.latents(), mappings=plan.mappings, rows=len(table))
+
+    def declare(self, schema: Schema) -> list[table_rules.Rule]:
+        """Return the declared rules, checked against a schema.
+
+        Raises:
+            RecipeError: one is no rule, or names a column that is not there.
+        """
+        return [table_rules.parse(text, schema) for text in self.spec.rules]
+
+    @cached_property
+    def rules(self) -> list[table_rules.Rule]:
+        """The declared rules."""
+        return [table_rules.parse(text, self.schema) for text in self.spec.rules]
+
+    @cached_property
+    def fitted(self) -> list[Fitted]:
+        """The codings of the latent columns, ready to work."""
+        return [Fitted(latent.coding) for latent in self.latents]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Codes of each latent column."""
+        return [latent.coding.size for latent in self.latents]
+
+    def encode(self, table: Table) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return codes int32 [N, D] and positions inside them float32 [N, D] in (0, 1); of levels 0.5."""
+        codes = np.zeros((len(table), len(self.latents)), np.int32)
+        places = np.full(codes.shape, 0.5, np.float32)
+        for index, (latent, fitted) in enumerate(zip(self.latents, self.fitted, strict=True)):
+            if latent.coding.column.ordered:
+                codes[:, index], places[:, index] = fitted.encode_values(_latent_values(latent, table))
+            else:
+                codes[:, index] = fitted.encode_levels(_latent_codes(latent, table)[0])
+        return codes, places
+
+    def decode(self, codes: NDArray[np.int32], places: NDArray[np.float32], *, rng: np.random.Generator) -> Table:
+        """Return the rows of codes and positions as they come from `encode`; ids are made afresh.
+
+        Args:
+            codes: int32 [N, D]; no forbidden ones.
+            places: float32 [N, D] in (0, 1).
+            rng: for ids.
+        """
+        import pyarrow as pa
+
+        values: dict[str, NDArray[np.float64]] = {}
+        texts: dict[str, list[str | None]] = {}
+        for index, (latent, fitted) in enumerate(zip(self.latents, self.fitted, strict=True)):
+            if latent.kind == "joint":
+                found = fitted.decode_levels(codes[:, index])
+                parts = [text.split(_JOIN) if text is not None else [_NONE] * len(latent.columns) for text in found]
+                for place, name in enumerate(latent.columns):
+                    texts[name] = [None if part[place] == _NONE else part[place] for part in parts]
+            elif latent.coding.column.ordered:
+                values[latent.name] = fitted.decode_values(codes[:, index], places[:, index].astype(np.float64))
+            else:
+                texts[latent.columns[0]] = fitted.decode_levels(codes[:, index])
+        self._add_gaps(values)
+        arrays: dict[str, pa.Array] = {
+            name: pa.array(found, pa.string()).cast(_arrow(self.schema.column(name))) for name, found in texts.items()}
+        arrays.update({column.name: _typed(values[column.name], column) for column in self.schema.columns
+                       if column.name in values})
+        for mapping in self.mappings:
+            key = as_text(arrays[mapping.key]).to_pylist()
+            made = [mapping.missing if one is None else mapping.values.get(one) for one in key]
+            arrays[mapping.column] = pa.array(made, pa.string()).cast(_arrow(self.schema.column(mapping.column)))
+        for rule in self.rules:
+            if rule.form == "formula":
+                parts_of = {name: _floats(arrays[name], self.schema.column(name)) for name in rule.columns[1:]}
+                column = self.schema.column(rule.columns[0])
+                arrays[column.name] = _typed(rounded(rule.value(parts_of), column), column)
+        for column in self.schema.columns:
+            if column.kind == "id":
+                arrays[column.name] = table_links.fresh_ids(column, len(codes), rng)
+            elif column.kind == "text":
+                arrays[column.name] = pa.nulls(len(codes), _arrow(column))
+        return Table(self.schema, pa.table({name: arrays[name] for name in self.schema.names}))
+
+    def _add_gaps(self, values: dict[str, NDArray[np.float64]]) -> None:
+        """Turn gaps into the larger columns, the smaller ones first."""
+        for latent in self.latents:
+            if latent.kind != "gap":
+                continue
+            small, large = latent.columns
+            column, gap = self.schema.column(large), values.pop(latent.name)
+            below, there = values[small], ~np.isnan(values[small])
+            least = 10.0 ** -(column.decimals if column.decimals is not None else 9) if latent.strict else 0.0
+            if column.kind == "datetime" and latent.strict:
+                least = max(1.0, least)
+            gap = np.where(there, np.maximum(gap, least), gap)
+            made = rounded(np.where(there, below, latent.anchor) + gap, column)
+            short = there & ((made <= below) if latent.strict else (made < below))
+            values[large] = np.where(short, rounded(below + np.maximum(gap, least), column.model_copy(
+                update={"decimals": None})), made)
+
+    def reach(self, name: str) -> tuple[float, float]:
+        """Return the smallest and largest value that an ordered column can be made with."""
+        column = self.schema.column(name)
+        for latent in self.latents:
+            if latent.kind == "plain" and latent.columns == [name] and latent.coding.grids:
+                return latent.coding.grids[0][0], latent.coding.grids[-1][-1]
+        return column.low if column.low is not None else np.nan, column.high if column.high is not None else np.nan
+
+    def made_levels(self, name: str) -> list[str]:
+        """Return the levels that a coded column can be made with."""
+        for latent in self.latents:
+            if latent.kind == "plain" and latent.columns == [name]:
+                return latent.coding.column.levels[:latent.coding.shown]
+            if latent.kind == "joint" and name in latent.columns:
+                place = latent.columns.index(name)
+                shown = latent.coding.column.levels[:latent.coding.shown]
+                return [one for one in dict.fromkeys(self.member(level, place) for level in shown) if one is not None]
+        mapping = next((one for one in self.mappings if one.column == name), None)
+        values = [] if mapping is None else [*mapping.values.values(), mapping.missing]
+        return [one for one in dict.fromkeys(values) if one is not None]
+
+    @staticmethod
+    def member(level: str | None, place: int) -> str | None:
+        """Return one member of a joint level, None where it is missing."""
+        part = None if level is None else level.split(_JOIN)[place]
+        return None if part == _NONE else part
+
+    def text_of(self, name: str, value: float) -> str:
+        """Return a number of an ordered column as the text that mappings know it by."""
+        found: str = as_text(_typed(np.array([value]), self.schema.column(name))).to_pylist()[0]
+        return found
+
+    def value_of(self, name: str, text: str) -> float:
+        """Return the text of an ordered column as a number."""
+        import pyarrow as pa
+
+        column = self.schema.column(name)
+        return float(_floats(pa.array([text]).cast(_arrow(column)), column)[0])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings, for the identity of a dataset."""
+        return self.spec.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything it knows."""
+        return digest_json(self._saved())
+
+    def _saved(self) -> dict[str, Any]:
+        return _Saved(spec=self.spec, table=self.schema, latents=self.latents, mappings=self.mappings,
+                      rows=self.rows).model_dump(mode="json")
+
+    def save(self, folder: Path) -> None:
+        """Write table_codec.json."""
+        write_json(folder / FILE, self._saved())
+
+    @staticmethod
+    def load(folder: Path) -> TableCodec:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: it is not there.
+            CorruptError: it is no table codec.
+        """
+        saved = validate(_Saved, read_json(folder / FILE), where=str(folder / FILE), error=CorruptError)
+        return TableCodec(saved.spec, saved.table, saved.latents, saved.mappings, saved.rows)
+
+
+class _Plan:
+    """Which columns are learned, and how the others follow from them."""
+
+    def __init__(self, table: Table, rules: list[table_rules.Rule], spec: TableSpec) -> None:
+        self.table, self.rules, self.spec = table, rules, spec
+        self.mappings: list[Mapping] = []
+        self.computed: dict[str, str] = {}  # column → the rule or link that decides it
+        for rule in rules:
+            if rule.form == "formula":
+                self._compute(rule.columns[0], rule.text)
+        for rule in rules:
+            if rule.form == "function":
+                self._map(*rule.columns, rule.text)
+        self.orders = [rule for rule in rules if rule.form == "order"]
+        for rule in self.orders:
+            self._compute(rule.columns[1], rule.text)
+        self._acyclic()
+        self.joint = [rule for rule in rules if rule.form == "combination"]
+        for rule in self.joint:
+            for name in rule.columns:
+                self._compute(name, rule.text)
+        if spec.links:
+            taken = set(self.computed) | {name for rule in rules for name in rule.columns}
+            for key, column in table_links.find(table, without=taken, protect=spec.protect):
+                self._map(key, column, f"{key} -> {column}")
+
+    def _compute(self, name: str, text: str) -> None:
+        if name in self.computed:
+            raise RecipeError(f"'{text}' and '{self.computed[name]}' both decide '{name}'", where="codec.rules",
+                              fix="keep one of them")
+        self.computed[name] = text
+
+    def _acyclic(self) -> None:
+        larger = {rule.columns[1]: rule.columns[0] for rule in self.orders}
+        for start in larger:
+            name, seen = start, {start}
+            while name in larger:
+                name = larger[name]
+                if name in seen:
+                    raise RecipeError(f"the orders go round in a circle at '{name}'", where="codec.rules",
+                                      fix="take one of them out")
+                seen.add(name)
+
+    def _map(self, key: str, column: str, text: str) -> None:
+        self._compute(column, text)
+        names, levels = self.table.codes(key)
+        values, own = self.table.codes(column)
+        pairs = np.stack([names, values], axis=1)
+        unique, count = np.unique(pairs, axis=0, return_counts=True)
+        best: dict[int, tuple[int, int]] = {}
+        for (left, right), rows in zip(unique.tolist(), count.tolist(), strict=True):
+            best[left] = max(best.get(left, (0, 0)), (rows, right))
+        found = {levels[left]: own[right] if right >= 0 else None for left, (_, right) in best.items() if left >= 0}
+        missing = own[best[-1][1]] if -1 in best and best[-1][1] >= 0 else None
+        self.mappings.append(Mapping(key=key, column=column, values=found, missing=missing))
+
+    def latents(self) -> list[Latent]:
+        """Return the learned columns; a gap stands after the column it starts from."""
+        ordered = {rule.columns[1]: rule for rule in self.orders}
+        found: list[Latent] = []
+        for column in self.table.schema.learned:
+            if column.name in ordered:
+                continue
+            if column.name not in self.computed:
+                found.append(self._plain(column))
+        for rule in self.joint:
+            found.append(self._joint(rule))
+        waiting = dict(ordered)
+        while waiting:
+            for name, rule in list(waiting.items()):
+                if rule.columns[0] not in waiting:
+                    found.append(self._gap(rule))
+                    del waiting[name]
+        return found
+
+    def _plain(self, column: Column) -> Latent:
+        if column.ordered:
+            coding = fit_values(column, self.table.values(column.name), codes=self.spec.codes,
+                                protect=self.spec.protect)
+        else:
+            coding = fit_levels(column, self.table.codes(column.name)[0], protect=self.spec.protect)
+        return Latent(name=column.name, kind="plain", columns=[column.name], coding=coding)
+
+    def _gap(self, rule: table_rules.Rule) -> Latent:
+        small, large = rule.columns
+        below = self.table.values(small)
+        anchor = float(np.nanmedian(below)) if (~np.isnan(below)).any() else 0.0
+        shape = self.table.schema.column(large)
+        column = Column(name=f"{large} - {small}", kind=shape.kind if shape.kind != "datetime" else "number",
+                        arrow="double", decimals=None if shape.decimals is None or shape.kind == "datetime"
+                        else shape.decimals)
+        values = self.table.values(large) - np.where(np.isnan(below), anchor, below)
+        column = column.model_copy(update={**ends(values)})
+        coding = fit_values(column, values, codes=self.spec.codes, protect=self.spec.protect)
+        return Latent(name=column.name, kind="gap", columns=rule.columns, anchor=anchor, strict=rule.strict,
+                      coding=coding)
+
+    def _joint(self, rule: table_rules.Rule) -> Latent:
+        texts = _joined(rule.columns, self.table)
+        levels, codes = table_links.by_frequency(texts)
+        column = Column(name=", ".join(rule.columns), kind="category", arrow="string", levels=levels)
+        coding = fit_levels(column, codes, protect=self.spec.protect)
+        return Latent(name=column.name, kind="joint", columns=rule.columns, coding=coding)
+
+
+def _joined(columns: Iterable[str], table: Table) -> list[str | None]:
+    parts = []
+    for name in columns:
+        codes, levels = table.codes(name)
+        shown = [*levels, _NONE]
+        parts.append([shown[code] for code in codes.tolist()])
+    return [_JOIN.join(row) for row in zip(*parts, strict=True)]
+
+
+def _latent_values(latent: Latent, table: Table) -> NDArray[np.float64]:
+    if latent.kind == "plain":
+        return table.values(latent.columns[0])
+    small, large = (table.values(name) for name in latent.columns)
+    found: NDArray[np.float64] = large - np.where(np.isnan(small), latent.anchor, small)
+    return found
+
+
+def _latent_codes(latent: Latent, table: Table) -> tuple[NDArray[np.int32], list[str]]:
+    """Return codes into the levels that the coding kept, others above them."""
+    kept = latent.coding.column.levels
+    known = {level: place for place, level in enumerate(kept)}
+    if latent.kind == "plain":
+        codes, levels = table.codes(latent.columns[0])
+        places = np.array([known.get(level, len(kept)) for level in levels] + [-1], np.int32)
+        return places[codes], kept
+    texts = _joined(latent.columns, table)
+    return np.array([-1 if text is None else known.get(text, len(kept)) for text in texts], np.int32), kept
+
+
+def _facts(column: Column, table: Table) -> Column:
+    """Return a column with what its training values say: levels by frequency, ends, decimals, share of missing."""
+    gone = float(table.data[column.name].null_count) / max(1, len(table))
+    if column.kind in ORDERED:
+        values = table.values(column.name)
+        return column.model_copy(update={"decimals": decimals_of(values, column.kind), "missing": gone, **ends(values)})
+    if column.kind in ("category", "boolean"):
+        codes, levels = table.codes(column.name)
+        counts = np.bincount(codes[codes >= 0], minlength=len(levels))
+        order = sorted(range(len(levels)), key=lambda place: (-counts[place], levels[place]))
+        return column.model_copy(update={"levels": [levels[place] for place in order if counts[place]],
+                                         "missing": gone})
+    return column.model_copy(update={"missing": gone})
+
+
+def _arrow(column: Column) -> Any:
+    import pyarrow as pa
+
+    known = {"date32[day]": pa.date32(), "double": pa.float64(), "float": pa.float32(), "bool": pa.bool_()}
+    if column.arrow in known:
+        return known[column.arrow]
+    if column.arrow.startswith("timestamp"):
+        unit, _, zone = column.arrow[len("timestamp["):-1].partition(", tz=")
+        return pa.timestamp(unit, zone or None)
+    return pa.type_for_alias(column.arrow)
+
+
+def _typed(values: NDArray[np.float64], column: Column) -> Any:
+    """Return float64 with NaN for missing as an Arrow array of the column's type."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    gone, kind = np.isnan(values), _arrow(column)
+    filled = np.where(gone, 0.0, values)
+    if column.kind == "datetime":
+        plain = pa.array(np.rint(filled * 1e6).astype(np.int64), mask=gone).cast(pa.timestamp("us"))
+        if pa.types.is_timestamp(kind) and kind.tz:
+            plain = pc.assume_timezone(plain, "UTC")
+        return plain.cast(kind, safe=False)
+    if pa.types.is_integer(kind):
+        return pa.array(np.rint(filled).astype(np.int64), mask=gone).cast(kind)
+    if pa.types.is_string(kind):
+        return pa.array([None if hole else f"{value:g}" for value, hole in zip(values, gone, strict=True)], kind)
+    return pa.array(filled, mask=gone).cast(kind)
+
+
+def _floats(array: Any, column: Column) -> NDArray[np.float64]:
+    import pyarrow as pa
+
+    return Table(Schema(columns=[column]), pa.table({column.name: array})).values(column.name)

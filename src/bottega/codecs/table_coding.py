@@ -1,0 +1,263 @@
+"""One column of a table as codes and back: spikes keep a code of their own, the rest is cut into groups of rows.
+
+A code of an ordered column owns an interval of the standard normal axis as wide as its share of the rows, so that a
+Gaussian copula can work on it; a value is also a position inside its group. Nothing that fewer than `protect` rows
+share is kept: rare levels are pooled and never made, the ends are pulled in. `pytest tests/codecs/test_table.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from bottega.core.table import Column
+from bottega.core.validate import Strict
+
+_GRID = 16  # points that tell how values lie inside a group
+_SPIKES = 4  # times `codes`: most values of a column with a code of their own
+_OWN = 10   # rows that share a value are enough for a code of its own
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int32]
+
+
+class Coding(Strict):
+    """How one column becomes codes 0..size-1. Missing is the last code where the column has missing values.
+
+    Attributes:
+        column: what it codes.
+        share: of the training rows for each code.
+        grids: of ordered columns, for each code that is not missing: a sorted list of values; one for a spike, more
+            for a group, evenly spaced in rows.
+        rare: of coded columns: whether the code after the levels pools rare ones. It is never made.
+        missing: whether the last code is missing.
+    """
+
+    column: Column
+    share: list[float] = Field(min_length=1)
+    grids: list[list[float]] = []
+    rare: bool = False
+    missing: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return len(self.share)
+
+    @property
+    def shown(self) -> int:
+        """Codes that stand for values: neither rare nor missing."""
+        return self.size - self.rare - self.missing
+
+    @property
+    def forbidden(self) -> list[int]:
+        """Codes that are never made."""
+        return [self.shown] if self.rare else []
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A coding with its arrays, ready to work."""
+
+    coding: Coding
+
+    @cached_property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """Shares of rows below and up to each code that has an interval: float64 [shown] each, in (0, 1)."""
+        share = np.asarray(self.coding.share[:self.coding.shown])
+        edges = np.concatenate([[0.0], np.cumsum(share / max(share.sum(), 1e-12))])
+        return edges[:-1], edges[1:]
+
+    @cached_property
+    def _runs(self) -> tuple[Floats, Floats, Codes]:
+        """First and last value and code of each stretch of values, sorted by value."""
+        spans = sorted((grid[0], grid[-1], code) for code, grid in enumerate(self.coding.grids))
+        low, high, code = zip(*spans, strict=True) if spans else ((), (), ())
+        return np.array(low, np.float64), np.array(high, np.float64), np.array(code, np.int32)
+
+    def encode_values(self, values: Floats) -> tuple[Codes, Floats]:
+        """Return codes int32 [N] and positions inside them float64 [N] in (0, 1), of values with NaN for missing.
+
+        A value outside of what was seen takes the nearest code. Missing in a column that had none takes code 0.
+        """
+        low, high, run_code = self._runs
+        codes = np.full(len(values), self.coding.size - 1 if self.coding.missing else 0, np.int32)
+        places = np.full(len(values), 0.5)
+        known = ~np.isnan(values)
+        if not len(low):
+            return codes, places
+        found = values[known]
+        run = np.clip(np.searchsorted(low, found, "right") - 1, 0, len(low) - 1)
+        after = np.minimum(run + 1, len(low) - 1)
+        run = np.where((found > high[run]) & (low[after] - found < found - high[run]), after, run)
+        codes[known] = run_code[run]
+        inside = places[known]
+        for code in np.unique(codes[known]):  # a group's own grid says where in it a value lies
+            grid = np.asarray(self.coding.grids[code])
+            if len(grid) > 1:
+                mine = codes[known] == code
+                inside[mine] = np.interp(found[mine], grid, np.linspace(0.0, 1.0, len(grid)))
+        places[known] = np.clip(inside, 1e-3, 1 - 1e-3)
+        return codes, places
+
+    def decode_values(self, codes: Codes, places: Floats) -> Floats:
+        """Return values float64 [N], NaN for missing, in the decimals of the column."""
+        low = self._padded
+        last = low.shape[1] - 1
+        at = places * last
+        left = np.minimum(at.astype(np.int64), last - 1) if last else np.zeros(len(codes), np.int64)
+        row = np.minimum(codes, len(low) - 1)
+        made = low[row, left]
+        if last:
+            made = made + (at - left) * (low[row, left + 1] - made)
+        made = rounded(made, self.coding.column)
+        made[codes >= self.coding.shown] = np.nan
+        return made
+
+    @cached_property
+    def _padded(self) -> Floats:
+        """Grids of one length: float64 [shown, points]."""
+        grids = self.coding.grids or [[np.nan]]
+        points = max(map(len, grids))
+        return np.stack([np.interp(np.linspace(0, 1, points), np.linspace(0, 1, len(grid)), grid) for grid in grids])
+
+    def encode_levels(self, codes: Codes) -> Codes:
+        """Return codes int32 [N] of a column read as codes into its levels (-1: missing, above: never seen)."""
+        coding = self.coding
+        kept = coding.shown
+        unknown = kept if coding.rare else int(np.argmax(coding.share))
+        missing = coding.size - 1 if coding.missing else unknown
+        found: Codes = np.where(codes < 0, missing, np.where(codes < kept, codes, unknown)).astype(np.int32)
+        return found
+
+    def decode_levels(self, codes: Codes) -> list[str | None]:
+        """Return the levels of codes, None for missing."""
+        names = [*self.coding.column.levels[:self.coding.shown], *[None] * (self.coding.rare + self.coding.missing)]
+        return [names[code] for code in codes.tolist()]
+
+
+def fit_values(column: Column, values: Floats, *, codes: int, protect: int) -> Coding:
+    """Cut an ordered column into spikes and groups.
+
+    Args:
+        column: what is cut.
+        values: float64 [N] of the training rows, NaN for missing; finite otherwise.
+        codes: groups to aim at; fewer for few rows.
+        protect: smallest number of rows that anything is kept of.
+    """
+    known = np.sort(values[~np.isnan(values)])
+    gone = len(values) - len(known)
+    if not len(known):
+        return Coding(column=column, share=[1.0], missing=True)
+    if len(known) > 2 * protect:  # pull the ends in: the outermost rows are one person's
+        known = np.clip(known, known[protect - 1], known[-protect])
+    single, count = np.unique(known, return_counts=True)
+    mass = max(len(known) / max(1, min(codes, len(known) // 4)), protect + 1.0)
+    own = max(protect, min(_OWN, int(mass)))
+    if int((count >= own).sum()) > _SPIKES * codes:  # nearly everything repeats: only what stands out is a spike
+        own = int(np.partition(count, -_SPIKES * codes)[-_SPIKES * codes]) + 1
+    label = _groups(count, own=own, mass=mass)
+    label = _merged(label, count, max(protect, 2))
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(label[order]) > 0])
+    grids, share = [], []
+    for members in np.split(order, starts[1:]):
+        rows = np.repeat(single[members], count[members])
+        points = min(_GRID, max(2, len(rows) // max(protect, 1))) if len(members) > 1 else 1
+        grid = np.quantile(rows, np.linspace(0, 1, points)) if points > 1 else rows[:1]
+        grids.append([float(value) for value in grid])
+        share.append(len(rows) / len(values))
+    by_value = sorted(range(len(grids)), key=lambda index: (float(np.mean(grids[index])), grids[index][0]))
+    return Coding(column=column, grids=[grids[index] for index in by_value],
+                  share=[share[index] for index in by_value] + ([gone / len(values)] if gone else []),
+                  missing=bool(gone))
+
+
+def _groups(count: NDArray[np.int64], *, own: int, mass: float) -> NDArray[np.int64]:
+    """Return a number for each distinct value: equal numbers are one code. Numbers rise with the value."""
+    spike = count >= own
+    stretch = np.cumsum(spike) * 2 + 1  # odd: between spikes
+    stretch[spike] -= 1                 # even: a spike
+    rows = np.where(spike, 0, count)
+    before = np.cumsum(rows) - rows
+    starts = np.flatnonzero(np.r_[True, np.diff(stretch) != 0])
+    total = np.add.reduceat(rows, starts)
+    sizes = np.diff(np.r_[starts, len(count)])
+    within = before - np.repeat(before[starts], sizes)
+    parts = np.maximum(1, np.rint(total / mass))
+    part = np.minimum(np.floor((within + rows / 2) / np.maximum(np.repeat(total, sizes), 1) * np.repeat(parts, sizes)),
+                      np.repeat(parts, sizes) - 1)
+    _, label = np.unique(np.stack([stretch, part.astype(np.int64)]), axis=1, return_inverse=True)
+    found: NDArray[np.int64] = label.reshape(-1).astype(np.int64)
+    return found
+
+
+def _merged(label: NDArray[np.int64], count: NDArray[np.int64], least: int) -> NDArray[np.int64]:
+    """Join groups of fewer than `least` rows to the nearest group of several values, or to the nearest code."""
+    label = label.copy()
+    while True:
+        names, place = np.unique(label, return_inverse=True)
+        rows = np.bincount(place, weights=count)
+        small = np.flatnonzero(rows < least)
+        if not len(small) or len(names) == 1:
+            return label
+        one = small[0]
+        broad = np.flatnonzero((np.bincount(place) > 1) & (np.arange(len(names)) != one))
+        others = broad if len(broad) else np.flatnonzero(np.arange(len(names)) != one)
+        label[label == names[one]] = names[others[np.argmin(np.abs(others - one))]]
+
+
+def fit_levels(column: Column, codes: Codes, *, protect: int) -> Coding:
+    """Code a column of levels; levels of fewer than `protect` rows are pooled.
+
+    Args:
+        column: its levels are in order of frequency.
+        codes: int32 [N] of the training rows, -1 for missing.
+        protect: smallest number of rows that a level is kept of.
+    """
+    counts = np.bincount(codes[codes >= 0], minlength=len(column.levels))
+    kept = int((counts >= protect).sum())  # levels are sorted by frequency, so the kept ones come first
+    rare, gone = int(counts[kept:].sum()), int((codes < 0).sum())
+    share = [*(counts[:kept] / len(codes)), *([rare / len(codes)] if rare else []),
+             *([gone / len(codes)] if gone else [])]
+    # names of rare levels are dropped with them: a model must not carry what one row alone holds
+    slim = column.model_copy(update={"levels": column.levels[:kept]})
+    return Coding(column=slim, share=[float(value) for value in share] or [1.0], rare=bool(rare),
+                  missing=bool(gone) or not share)
+
+
+def rounded(values: Floats, column: Column) -> Floats:
+    """Return values in the decimals of a column: negative decimals are tens, hundreds …, of times seconds."""
+    if column.decimals is None:
+        return np.array(values)
+    found: Floats = np.round(values, column.decimals) if column.kind != "datetime" else \
+        np.round(values / _tick(column.decimals)) * _tick(column.decimals)
+    return found
+
+
+def _tick(decimals: int) -> float:
+    """Return seconds of a tick of time: 86400, 3600, 60 for -3, -2, -1, else a power of ten."""
+    return {-3: 86400.0, -2: 3600.0, -1: 60.0}.get(decimals, 10.0 ** -decimals)
+
+
+def decimals_of(values: Floats, kind: str) -> int | None:
+    """Return the decimals that hold all values (NaN left out), from days or millions down; None when 10 do not."""
+    known = np.unique(values[~np.isnan(values)])
+    if not len(known):
+        return 0
+    steps: list[int] = [-3, -2, -1, *range(7)] if kind == "datetime" else list(range(-6, 11))
+    for decimals in steps:
+        tick = _tick(decimals) if kind == "datetime" else 10.0 ** -decimals
+        if np.allclose(np.round(known / tick) * tick, known, rtol=1e-12, atol=min(tick * 1e-4, 1e-6)):
+            return decimals
+    return None
+
+
+def ends(values: Floats) -> dict[str, Any]:
+    """Return `low` and `high` of values with NaN for missing, nothing where there are none."""
+    known = values[~np.isnan(values)]
+    return {"low": float(known.min()), "high": float(known.max())} if len(known) else {}

@@ -1,0 +1,143 @@
+"""From a file to a prepared table: read → guess types → check rules → split → learn codes → write.
+
+    bottega data prepare recipes/patients-table.yaml data.sources=[my.csv]
+
+A table is named by the digest of its input, its settings and the code, and reused while it verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bottega.core.energy import CostMeter
+from bottega.core.errors import CorruptError, DataError, Interrupted, RecipeError
+from bottega.core.files import atomic_dir, digest_json, file_table, remove_unfinished, write_atomic, write_json
+from bottega.core.lineage import Licence, Lineage, code_digest, merge_licences
+from bottega.core.progress import say, timed
+from bottega.core.recipe import DataSpec
+from bottega.core.table import Table
+from bottega.data.dataset import CARD, SPLITS
+from bottega.data.pictures.card import make_card
+from bottega.data.tables.dataset import Codec, TableDataset, content_digest
+from bottega.data.tables.infer import infer
+from bottega.data.tables.read import identity, licence_of, read
+
+_FEWEST = 20  # rows among which anyone can hide
+_TYPES = {"number": "sc:Float", "integer": "sc:Integer", "datetime": "sc:DateTime", "boolean": "sc:Boolean"}
+
+
+def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -> TableDataset[Codec]:
+    """Prepare a table, or return the one that was made from the same input and settings before.
+
+    Args:
+        spec: the recipe's data part; one source. `rules`, `languages` and `decontaminate` are about texts and must be
+            empty.
+        codec: that knows the settings only, `TableCodec(spec)`.
+        home: the workshop; datasets lie in its data folder.
+        seed: recorded in the lineage; the split does not depend on it, so that seeds are compared on the same rows.
+
+    Raises:
+        InputError: the source is not there.
+        RecipeError: a setting that tables do not have, or a rule about a column that is not there.
+        DataError: the table cannot be used; the message names column, row and value.
+        ResourceError: the disk is full.
+        Interrupted: Ctrl-C; nothing half done is left.
+    """
+    for setting, value in (("rules", spec.rules), ("languages", spec.languages), ("decontaminate", spec.decontaminate)):
+        if value:
+            raise RecipeError(f"tables have no data.{setting}: {value}", where=f"data.{setting}",
+                              fix="leave it out; rules of a table are codec.rules")
+    if len(spec.sources) != 1:
+        raise RecipeError(f"a table has one source, these are {len(spec.sources)}", where="data.sources",
+                          fix="put the rows into one file")
+    try:
+        return _prepare(spec, codec, home, seed)
+    except KeyboardInterrupt:
+        raise Interrupted("data preparation was stopped", where=str(home / "data"),
+                          fix="run the same command again") from None
+
+
+def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDataset[Codec]:
+    meter, source = CostMeter(), spec.sources[0]
+    remove_unfinished(home / "data")
+    key = digest_json([spec.model_dump(mode="json"), codec.describe(), code_digest(), np.__version__, identity(source)])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-.") or "table"
+    path = home / "data" / f"{name}-{key[:12]}"
+    if path.is_dir():
+        try:
+            return TableDataset.open(path, type(codec))
+        except CorruptError as error:
+            say(f"preparing again: {error.problem}")
+    with timed(f"reading {source}"):
+        data = read(source, codec.spec.names)
+        data, schema = infer(data.slice(0, spec.limit), codec.spec.columns, source)
+        whole, dropped = Table(schema, data), {}
+    for rule in codec.declare(schema):
+        broken = rule.broken(whole)
+        if broken.any():
+            dropped[rule.text] = int(broken.sum())
+            say(f"{dropped[rule.text]} of {len(whole)} rows break '{rule.text}' and are left out")
+            whole = whole.take(~broken)
+    if len(whole) < max(2, _FEWEST if codec.spec.protect > 1 else 2):
+        raise DataError(f"{source} has {len(whole)} usable rows: too few for anyone to hide among them", where=source,
+                        fix=f"give {_FEWEST} rows or more; codec.protect=1 takes any number and protects nobody")
+    if not whole.schema.learned:
+        raise DataError(f"{source} has no column to learn: all are ids or free text", where=source,
+                        fix="say what they are with codec.columns={NAME: category}")
+    held = _held_out(whole, spec.validation)
+    tables = {"train": whole.take(~held), "validation": whole.take(held)}
+    with atomic_dir(path, replace=True) as folder:
+        with timed(f"learning the codes of {len(whole.schema.names)} columns"):
+            codec = codec.learn(tables["train"])
+        for split in SPLITS:
+            _write(folder, split, tables[split], codec)
+        codec.save(folder)
+        files = file_table(folder)
+        digest = content_digest(files)
+        licence = Licence(spdx=licence_of(source, spec.licence), evidence=f"stated for {source}")
+        facts = {"codec": codec.describe(), "dropped": dropped, "licences": [licence.spdx],
+                 "columns": {column.name: column.kind for column in codec.schema.columns},
+                 "stages": {"read": data.num_rows, "kept": len(whole), "dropped": sum(dropped.values())},
+                 "splits": {split: {"rows": len(tables[split])} for split in SPLITS}}
+        fields = {column.name: (_TYPES.get(column.kind, "sc:Text"), column.kind) for column in codec.schema.columns}
+        write_json(folder / CARD, make_card(name, spec, files, digest, facts, kind="table", rows="rows-train.parquet",
+                                            fields=fields))
+        Lineage(kind="dataset", name=name, content=digest, step="prepare table", seed=seed,
+                parameters={**spec.model_dump(mode="json"), "table": codec.describe()},
+                licences=merge_licences([licence]), cost=meter.read()).save(folder)
+    return TableDataset.open(path, type(codec))
+
+
+def _held_out(table: Table, share: float) -> NDArray[np.bool_]:
+    """Return which rows are held out, by a hash of what they hold: equal rows are on one side. At least one is."""
+    import pyarrow.compute as pc
+
+    text = pc.binary_join_element_wise(*[pc.fill_null(pc.cast(table.data[name], "string"), "\x00")
+                                         for name in table.schema.names], "\x1f")
+    draw = np.array([int.from_bytes(hashlib.sha256(row.encode()).digest()[:6], "big") for row in text.to_pylist()])
+    held: NDArray[np.bool_] = draw < share * 2**48
+    if not held.any() or held.all():
+        held = draw == draw.min() if not held.any() else draw != draw.max()
+    if held.all():  # all rows are the same
+        held[1:] = False
+    return held
+
+
+def _write(folder: Path, split: str, table: Table, codec: Any) -> None:
+    import pyarrow.parquet as pq
+
+    write_atomic(folder / f"rows-{split}.parquet", lambda path: pq.write_table(table.data, path))
+    for name, array in zip(("codes", "places"), codec.encode(table), strict=True):
+        _save(folder / f"{name}-{split}.npy", array)
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    out = np.lib.format.open_memmap(path, "w+", array.dtype, array.shape)
+    out[:] = array
+    out.flush()

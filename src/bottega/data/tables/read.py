@@ -1,0 +1,247 @@
+"""A CSV or Parquet file, or a built-in set, as an Arrow table whose columns have types. `pytest tests/data/test_tables.py`.
+
+Text is read first, types are tried after: what is not quite a number is then told with its row, and nothing is
+turned into a missing value without a word.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bottega.core.errors import DataError, InputError, MissingExtraError, suggest
+from bottega.core.files import sha256_file
+from bottega.core.progress import say
+
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-", "<na>", "nat")
+BUILT_IN = ("breast-cancer", "wine", "iris", "diabetes")
+_LICENCE = {"breast-cancer": "CC-BY-4.0", "wine": "CC-BY-4.0", "iris": "CC-BY-4.0", "diabetes": "unknown"}
+_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+_ENCODINGS = ("utf-8-sig", "cp1252")
+_TIMES = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y",
+          "%m/%d/%Y", "%Y%m%d", "%d-%b-%Y", "%d %b %Y")
+_NEARLY = 0.95  # share of values that read as numbers from which the others are told one by one
+_FORMULA = ("=", "+", "@")
+
+
+def identity(source: str) -> str:
+    """Return what a prepared table's name depends on: the digest of a file, the name of a built-in set.
+
+    Raises:
+        InputError: it is not there.
+    """
+    return source if source in BUILT_IN else sha256_file(_file(source))
+
+
+def licence_of(source: str, stated: str) -> str:
+    """Return the SPDX name of a source's licence; `stated` is the recipe's for files."""
+    return _LICENCE.get(source, stated)
+
+
+def read(source: str, names: list[str]) -> Any:
+    """Return an Arrow table with unique column names, of plain types, without infinities.
+
+    Args:
+        source: a file, or the name of a built-in set.
+        names: of the columns, where the file has no header.
+
+    Raises:
+        InputError: there is no such file, or it is of no known kind.
+        DataError: it is empty, its names are not unique, a row has another number of cells, a cell holds a list, or a
+            number is not finite; the message names column, row and value.
+        MissingExtraError: a built-in set without the `images` extra.
+    """
+    if source in BUILT_IN:
+        return _built_in(source)
+    path = _file(source)
+    table = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path, names)
+    if table.num_rows == 0:
+        raise DataError(f"{path} holds no rows", where=source, fix="give a table with rows below its header")
+    for name in table.column_names:
+        _finite(table, name, source)
+    return table
+
+
+def _file(source: str) -> Path:
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"there is no table '{source}'", where="data.sources",
+                         fix=f"give a CSV or Parquet file, or a built-in set; {suggest(source, BUILT_IN)}")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{path} is no CSV and no Parquet file", where="data.sources",
+                         fix=f"its name should end in {', '.join(_SUFFIXES)}")
+    return path
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not readable as Parquet: {str(error)[:200]}", where=str(path),
+                        fix="write it again") from None
+    _unique(table.column_names, path)
+    for name in table.column_names:
+        kind = table[name].type
+        if pa.types.is_dictionary(kind):
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(kind.value_type))
+        elif pa.types.is_nested(kind) or pa.types.is_binary(kind):
+            raise DataError(f"column '{name}' holds {kind}, not one value a cell", where=str(path),
+                            fix="split it into columns, or leave it out")
+        elif pa.types.is_decimal(kind):
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.float64()))
+        elif pa.types.is_null(kind):
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    return table.select([name for name in table.column_names if not name.startswith("__index_level_")])
+
+
+def _csv(path: Path, names: list[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.csv as arrow
+
+    data, encoding = _decoded(path)
+    first = next((line for line in io.StringIO(data[:1 << 20]) if line.strip()), "")
+    if not first:
+        raise DataError(f"{path} is empty", where=str(path), fix="give a table with a header and rows")
+    delimiter = max(",;\t|", key=first.count) if any(mark in first for mark in ",;\t|") else ","
+    header = names or [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+    _unique(header, path)
+    try:
+        table = arrow.read_csv(
+            io.BytesIO(data.encode()), read_options=arrow.ReadOptions(column_names=header, skip_rows=0 if names else 1),
+            parse_options=arrow.ParseOptions(delimiter=delimiter, newlines_in_values='"' in data),
+            convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(header, pa.string()),
+                                                 strings_can_be_null=False))
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is no table of {len(header)} columns: {str(error)[:200]}", where=str(path),
+                        fix="quote cells that hold the delimiter; name the columns with codec.names if there is no header"
+                        ) from None
+    if encoding != _ENCODINGS[0]:
+        say(f"{path} is not UTF-8: read as {encoding}")
+    return pa.table({name: _typed_text(table[name], name, path) for name in header})
+
+
+def _decoded(path: Path) -> tuple[str, str]:
+    content = path.read_bytes()
+    for encoding in ("utf-16",) if content[:2] in (b"\xff\xfe", b"\xfe\xff") else _ENCODINGS:
+        try:
+            return content.decode(encoding), encoding
+        except UnicodeDecodeError:
+            continue
+    raise DataError(f"{path} is neither UTF-8 nor Windows-1252", where=str(path), fix="save it as UTF-8")
+
+
+def _unique(names: list[str], path: Path) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise DataError(f"column {number} has no name", where=str(path), fix="name it in the header")
+        if name in seen:
+            raise DataError(f"two columns are named '{name}'", where=str(path), fix="rename one of them")
+        seen.add(name)
+
+
+def _typed_text(column: Any, name: str, path: Path) -> Any:
+    """Return a column of text in the first type that holds all its values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(column).combine_chunks()
+    distinct = pc.unique(text).to_pylist()
+    gone = pa.array([value for value in distinct if value.lower() in MISSING], pa.string())
+    text = pc.if_else(pc.is_in(text, value_set=gone), pa.scalar(None, pa.string()), text)
+    known = [value for value in distinct if value.lower() not in MISSING]
+    if not known:
+        return text
+    lowered = {value.lower() for value in known}
+    if lowered <= {"true", "false"}:
+        return pc.equal(pc.utf8_lower(text), "true")
+    if not any(len(value) > 1 and value.lstrip("+-")[:1] == "0" and value.lstrip("+-").isdigit() and
+               len(value.lstrip("+-")) > 1 for value in known):  # 007 is a name, not a number
+        for kind in (pa.int64(), pa.float64()):
+            try:
+                return text.cast(kind)
+            except pa.ArrowInvalid:
+                continue
+    for shape in _TIMES:
+        if (found := _times(text, known, shape)) is not None:
+            return found
+    _tell_odd(known, name)
+    return text
+
+
+def _times(text: Any, known: list[str], shape: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if shape == "%Y%m%d" and not all(len(value) == 8 and value[:2] in ("19", "20") for value in known):
+        return None
+    try:
+        found = pc.strptime(text, format=shape, unit="s").cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None
+    try:  # strptime of the system is lenient: the way back must give the same text
+        same = pc.equal(pc.strftime(found.cast(pa.timestamp("s")), format=shape), text)
+    except pa.ArrowInvalid:
+        return None
+    return found.cast(pa.date32()) if pc.all(same).as_py() and "%H" not in shape else \
+        found if pc.all(same).as_py() else None
+
+
+def _tell_odd(known: list[str], name: str) -> None:
+    """Say what keeps a column of numbers from being one, and which cells a spreadsheet would run."""
+    odd = [value for value in known if not _is_number(value)]
+    if odd and len(odd) <= (1 - _NEARLY) * len(known) and len(known) >= 20:
+        say(f"warning: column '{name}' is read as text: {len(odd)} of its values are no numbers, such as '{odd[0][:40]}'")
+    formulas = [value for value in known if value.startswith(_FORMULA) and not _is_number(value)]
+    if formulas:
+        say(f"warning: column '{name}' holds what a spreadsheet would run as a formula, such as '{formulas[0][:40]}'; "
+            "it is kept as text")
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _finite(table: Any, name: str, source: str) -> None:
+    import pyarrow as pa
+
+    if not pa.types.is_floating(table[name].type):
+        return
+    values = table[name].to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(np.isinf(values))
+    if len(bad):
+        rows = ", ".join(str(row + 1) for row in bad[:5]) + (" …" if len(bad) > 5 else "")
+        raise DataError(f"column '{name}' holds {len(bad)} infinite values, in rows {rows}", where=source,
+                        fix="replace them by missing values or by the largest possible number")
+
+
+def _built_in(source: str) -> Any:
+    """Return a set that scikit-learn brings; the class of each row is a column of names."""
+    import pyarrow as pa
+
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise MissingExtraError("images", f"the built-in set '{source}'") from None
+    load: Callable[[], Any] = {"breast-cancer": datasets.load_breast_cancer, "wine": datasets.load_wine,
+                               "iris": datasets.load_iris, "diabetes": datasets.load_diabetes}[source]
+    found = load()
+    columns: dict[str, Any] = {str(name).replace(" (cm)", "").replace(" ", "_"): pa.array(found.data[:, place])
+                               for place, name in enumerate(found.feature_names)}
+    if source == "diabetes":
+        return pa.table({**columns, "progression": pa.array(found.target)})
+    target = {"breast-cancer": "diagnosis", "wine": "cultivar", "iris": "species"}[source]
+    names = [str(found.target_names[index]) for index in found.target]
+    return pa.table({**columns, target: pa.array(names)})

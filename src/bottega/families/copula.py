@@ -1,0 +1,263 @@
+"""The base of `tabular`: one Gaussian over features of all columns, conditioned in closed form.
+
+Fitted in a fraction of a second; exact for any subset of visible columns. `pytest tests/families/test_tabular.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_LEVELS = 32      # of a column that have a feature of their own: the commonest
+_RIDGE = 1e-3     # of a feature's variance, added before solving: the levels of a column add up to one
+_FLOOR = 1e-5     # smallest probability of a code
+_SHRINK_ROWS = 5000  # above them the covariance is taken as it is
+_EDGE = 4.0       # normal scores end here
+
+
+class Copula(nn.Module):
+    """Mean and covariance of the features, and what they say of codes.
+
+    A number has one feature, its normal score (0 where missing), and one for missing; a column of levels has one for
+    each of its commonest levels, missing among them.
+
+    Args:
+        sizes, ordered, missing, shares: see `TabularConfig`.
+
+    Attributes:
+        features: their number F.
+        mean: float64 [F]; covariance: float64 [F, F].
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    starts: Tensor
+    low: Tensor
+    high: Tensor
+    score: Tensor
+    log_share: Tensor
+    of_level: Tensor
+    with_feature: Tensor
+    number_columns: Tensor
+    number_features: Tensor
+    edges: Tensor
+    edge_feature: Tensor
+    edge_above: Tensor
+    with_edges: Tensor
+    may_miss: Tensor
+    gone_feature: Tensor
+
+    def __init__(self, sizes: Sequence[int], ordered: Sequence[bool], missing: Sequence[bool],
+                 shares: Sequence[float]) -> None:
+        super().__init__()
+        self.sizes, self.ordered, self.missing = list(sizes), list(ordered), list(missing)
+        starts, low, high, score, first = [], [], [], [], 0
+        self.columns: list[list[int]] = []    # features of each column
+        self.level_feature: list[int] = []    # feature of each code, -1 for none
+        at = 0
+        for size, by_value, gone in zip(sizes, ordered, missing, strict=True):
+            share = torch.tensor(shares[at:at + size], dtype=torch.float64)
+            starts.append(at)
+            shown = size - gone if by_value else size
+            mass = share[:shown] / share[:shown].sum().clamp_min(1e-12) if by_value else torch.zeros(size).double()
+            upper = mass.cumsum(0)
+            lower = upper - mass
+            z_low, z_high = _score(lower), _score(upper)
+            low += [*z_low.tolist(), *[0.0] * (size - len(z_low))]
+            high += [*z_high.tolist(), *[0.0] * (size - len(z_high))]
+            middle = (_density(z_low) - _density(z_high)) / mass.clamp_min(1e-12)
+            score += [*middle.clamp(-_EDGE, _EDGE).tolist(), *[0.0] * (size - len(z_low))]
+            if by_value:
+                own = [first] + [first + 1] * gone
+                self.level_feature += [-1] * shown + [first + 1] * gone
+                self.columns.append(list(range(first, first + 1 + gone)))
+                first += len(own)
+            else:
+                kept = set(torch.argsort(share, descending=True)[:_LEVELS].tolist()) if size > 1 else set()
+                places = {code: first + index for index, code in enumerate(sorted(kept))}
+                self.level_feature += [places.get(code, -1) for code in range(size)]
+                self.columns.append(list(places.values()))
+                first += len(places)
+            at += size
+        self.features = first
+        self.register_buffer("starts", torch.tensor(starts), persistent=False)
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32), persistent=False)
+        self.register_buffer("score", torch.tensor(score, dtype=torch.float32), persistent=False)
+        self.register_buffer("log_share", torch.tensor(shares).clamp_min(_FLOOR).log().float(), persistent=False)
+        self.register_buffer("mean", torch.zeros(first, dtype=torch.float64))
+        self.register_buffer("covariance", torch.eye(first, dtype=torch.float64))
+        self._index()
+
+    def _index(self) -> None:
+        """Lay out which code belongs to which feature and interval, for whole batches at once."""
+        numbers = [place for place, by_value in enumerate(self.ordered) if by_value]
+        edges: list[float] = []
+        layout: dict[str, list[int]] = {
+            "of_level": [feature for feature in self.level_feature if feature >= 0],
+            "with_feature": [code for code, feature in enumerate(self.level_feature) if feature >= 0],
+            "number_columns": numbers, "number_features": [self.columns[place][0] for place in numbers],
+            "edge_feature": [], "edge_above": [], "with_edges": [], "may_miss": [], "gone_feature": []}
+        for place in numbers:
+            start, shown = int(self.starts[place]), self.sizes[place] - self.missing[place]
+            for code in range(start, start + shown):
+                layout["with_edges"].append(code)
+                layout["edge_above"].append(len(edges) + code - start + 1)
+                if self.missing[place]:
+                    layout["may_miss"].append(len(layout["with_edges"]) - 1)
+                    layout["gone_feature"].append(self.columns[place][1])
+            own = [*self.low[start:start + shown].tolist(), *self.high[start + shown - 1:start + shown].tolist()]
+            edges += own
+            layout["edge_feature"] += [self.columns[place][0]] * len(own)
+        for name, values in layout.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
+        self.register_buffer("edges", torch.tensor(edges, dtype=torch.float32), persistent=False)
+
+    def encode(self, codes: Tensor, places: Tensor) -> Tensor:
+        """Return features float32 [B, F] of codes int64 [B, D] and places float32 [B, D]."""
+        flat = codes + self.starts
+        found = torch.zeros(codes.size(0), self.features, device=codes.device)
+        numbers = flat[:, self.number_columns]
+        low, high = self.low[numbers], self.high[numbers]
+        inside = places[:, self.number_columns]
+        below, above = _mass(low), _mass(high)
+        exact = _score(below + (above - below) * inside)
+        # a spike has no inside: its middle stands for it
+        value = torch.where(inside == 0.5, self.score[numbers], exact.clamp(-_EDGE, _EDGE))
+        found[:, self.number_features] = value
+        owner = torch.full((len(self.level_feature),), self.features, device=codes.device)
+        owner[self.with_feature] = self.of_level
+        wide = torch.cat([found, found.new_zeros(codes.size(0), 1)], 1)
+        wide.scatter_(1, owner[flat], 1.0)  # codes without a feature fall into the column that is cut off
+        return wide[:, :-1]
+
+    def encode_column(self, column: int, codes: Tensor, places: Tensor) -> Tensor:
+        """Return the features of one column, float32 [B, its features], of codes int64 [B] and places float32 [B]."""
+        whole = torch.zeros(codes.size(0), len(self.sizes), dtype=torch.int64, device=codes.device)
+        inside = torch.full(whole.shape, 0.5, device=codes.device)
+        whole[:, column], inside[:, column] = codes, places
+        return self.encode(whole, inside)[:, self.columns[column]]
+
+    def place(self, column: int, codes: Tensor, means: Tensor, spread: Tensor, draw: Tensor, low: Tensor,
+              high: Tensor) -> Tensor:
+        """Return places float32 [B] drawn inside the intervals of codes, by the Gaussian cut to them.
+
+        Args:
+            column: an ordered one.
+            codes: int64 [B].
+            means, spread: of `conditional`: [B, F] and [F].
+            draw: float32 [B], even in [0, 1).
+            low, high: float32 [B], the part of the interval that is allowed, in places.
+        """
+        flat, feature = codes + self.starts[column], self.columns[column][0]
+        mean, sd = means[:, feature], spread[feature].clamp_min(1e-3)
+        below, above = _mass(self.low[flat]), _mass(self.high[flat])
+        width = (above - below).clamp_min(1e-9)
+        from_, to = (_mass((_score(below + width * part) - mean) / sd) for part in (low, high))
+        z = mean + sd * _score(from_ + (to - from_) * draw)
+        found = (_mass(z) - below) / width
+        # far out in a tail the masses are all alike: there the place is even
+        found = torch.where((to - from_).abs() < 1e-5, low + (high - low) * draw, found)
+        return torch.minimum(torch.maximum(found, low), high).clamp(1e-3, 1 - 1e-3)
+
+    @torch.no_grad()
+    def fit(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Take mean and covariance of rows given as (codes, places) batches; shrunk where rows are few."""
+        rows, total = 0, torch.zeros(self.features, dtype=torch.float64, device=self.mean.device)
+        square = torch.zeros(self.features, self.features, dtype=torch.float64, device=self.mean.device)
+        fourth = 0.0
+        for codes, places in batches:
+            found = self.encode(codes, places).double()
+            rows, total = rows + len(found), total + found.sum(0)
+            square = square + found.T @ found
+        mean = total / max(rows, 1)
+        covariance = square / max(rows, 1) - mean[:, None] * mean
+        if 1 < rows <= _SHRINK_ROWS:
+            for codes, places in batches:
+                centred = self.encode(codes, places).double() - mean
+                fourth += float((centred.square().sum(1).square()).sum())
+            covariance = _shrunk(covariance, rows, fourth)
+        self.mean.copy_(mean)
+        self.covariance.copy_(covariance)
+
+    def conditional(self, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features with the hidden ones replaced by their means, [B, F], and their spreads, [F] (visible: 0).
+
+        Args:
+            features: float32 [B, F].
+            visible: bool [D].
+        """
+        shown_columns = visible.tolist()
+        seen = [one for place, own in enumerate(self.columns) if shown_columns[place] for one in own]
+        rest = [one for place, own in enumerate(self.columns) if not shown_columns[place] for one in own]
+        means, variance = features.clone(), torch.zeros(self.features, dtype=torch.float64, device=features.device)
+        if rest:
+            hidden = torch.tensor(rest, device=features.device)
+            variance[hidden] = self.covariance.diagonal()[hidden]
+            if seen:
+                given = torch.tensor(seen, device=features.device)
+                inner = self.covariance[given][:, given]
+                inner = inner + torch.diag(inner.diagonal() * _RIDGE + 1e-9)
+                across = self.covariance[given][:, hidden]
+                weights = torch.cholesky_solve(across, torch.linalg.cholesky(inner))
+                variance[hidden] -= (across * weights).sum(0)
+                shift = self.mean[hidden] - self.mean[given] @ weights
+                means[:, hidden] = features[:, given] @ weights.float() + shift.float()
+            else:
+                means[:, hidden] = self.mean[hidden].float()
+        return means, variance.clamp_min(1e-6).sqrt().float()
+
+    def logits(self, means: Tensor, spread: Tensor) -> Tensor:
+        """Return log-probabilities of all codes, float32 [B, T], as the Gaussian has them (nearly normalised).
+
+        Args:
+            means: float32 [B, F], of `conditional`.
+            spread: float32 [F], or [B, F] where rows show different columns.
+        """
+        found = self.log_share.expand(means.size(0), -1).clone()
+        found[:, self.with_feature] = means[:, self.of_level].clamp(_FLOOR, 1.0).log()
+        if len(self.edges):
+            sd = spread.expand_as(means)[:, self.edge_feature].clamp_min(1e-3)
+            below = _mass((self.edges - means[:, self.edge_feature]) / sd)
+            mass = (below[:, self.edge_above] - below[:, self.edge_above - 1]).clamp_min(_FLOOR)
+            if len(self.gone_feature):  # what is missing has no interval
+                there = (1 - means[:, self.gone_feature].clamp(_FLOOR, 1 - _FLOOR))
+                mass[:, self.may_miss] = mass[:, self.may_miss] * there
+            found[:, self.with_edges] = mass.log()
+        return found
+
+
+def _mass(z: Tensor) -> Tensor:
+    """Return the standard normal mass below z."""
+    return 0.5 * torch.erfc(-z / math.sqrt(2.0))
+
+
+def _density(z: Tensor) -> Tensor:
+    return torch.exp(-0.5 * z.clamp(-30, 30).square()) / math.sqrt(2 * math.pi)
+
+
+def _score(share: Tensor) -> Tensor:
+    """Return the z that `share` of the standard normal lies below; the ends are cut at 8."""
+    return torch.special.ndtri(share.double().clamp(0.0, 1.0)).clamp(-8.0, 8.0).to(share.dtype)
+
+
+def _shrunk(covariance: Tensor, rows: int, fourth: float) -> Tensor:
+    """Shrink towards a multiple of the identity (Ledoit and Wolf 2004, lemma 3.2 to 3.4).
+
+    Args:
+        covariance: float64 [F, F] of `rows` rows.
+        rows: their number.
+        fourth: sum over rows of the fourth power of a centred row's length.
+    """
+    size = covariance.size(0)
+    middle = covariance.diagonal().mean()
+    distance = float((covariance - middle * torch.eye(size, dtype=covariance.dtype,
+                                                      device=covariance.device)).square().sum())
+    noise = min(distance, (fourth / rows - float(covariance.square().sum())) / rows)
+    share = noise / distance if distance > 0 else 0.0
+    shrunk = (1 - share) * covariance
+    shrunk.diagonal().add_(share * middle)
+    return shrunk

@@ -1,0 +1,260 @@
+"""Tables: a Gaussian copula as a base, and an any-order network that learns what the base leaves over.
+
+    bottega train recipes/patients-table.yaml
+
+Rows are codes (`codecs/table.py`). Given any subset of a row's columns the model says how probable each code of each
+other column is. The base does it in closed form: every column becomes features on a normal scale (a number its normal
+score, a level 0/1), one mean and one covariance describe them (shrunk after Ledoit and Wolf 2004), and conditioning a
+Gaussian gives mean and spread of what is hidden; a code's probability is the mass of its interval, or the clipped mean
+of its level. The network sees the visible features, the base's means of the hidden ones and which is which, and adds
+to the base's logits (an any-order autoregressive model: Uria, Murray, Larochelle 2014, arXiv 1310.1757). Its last
+layer starts at zero, and the best weights by held-out loss are kept, the untrained ones among them: it is never worse
+than the base on what is held out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bottega.core.errors import RecipeError
+from bottega.core.validate import validate
+from bottega.families import base
+from bottega.families.base import Batch, Loss
+from bottega.families.copula import Copula
+from bottega.families.ema import EMA
+from bottega.families.weights import read_config, read_weights, write_model
+
+_FACTS = ("sizes", "ordered", "missing", "shares")
+_LEAST = -60.0  # of a logit under the row's highest: e to the power of it is the smallest that fp32 adds up
+
+
+class TabularConfig(base.Config):
+    """Facts of the columns, and the dial.
+
+    Attributes:
+        sizes: codes of each column.
+        ordered: whether a column's codes are intervals of a number.
+        missing: whether a column's last code means missing.
+        shares: share of the training rows of every code, column after column.
+        depth: residual blocks.
+        width: of the network.
+        drop: share of units left out in training.
+        ema: largest decay of the averaged weights, which are judged and used.
+    """
+
+    sizes: list[int] = Field(min_length=1)
+    ordered: list[bool]
+    missing: list[bool]
+    shares: list[float]
+    depth: int = Field(ge=1)
+    width: int = Field(ge=8, le=4096)
+    drop: float = Field(default=0.1, ge=0, lt=1)
+    ema: float = Field(default=0.995, ge=0, lt=1)
+
+    # Tables have other facts than texts.
+    @staticmethod
+    def derive(depth: int, facts: dict[str, Any],  # type: ignore[override]
+               overrides: dict[str, Any] | None = None) -> TabularConfig:
+        """Fill in a whole configuration; width 128 x depth.
+
+        Raises:
+            RecipeError: an unknown key, a bad value, or a fact given as a key.
+        """
+        overrides = overrides or {}
+        for key in _FACTS:
+            if key in overrides:
+                raise RecipeError(f"'{key}' of a tabular model is decided by the table", where="generator",
+                                  fix="leave it out; the codec sets it")
+        return validate(TabularConfig, {"width": 128 * depth, **overrides, **facts, "depth": depth},
+                        where="generator (tabular)")
+
+    def derived(self) -> dict[str, Any]:
+        """Return the settings to print."""
+        return {"columns": len(self.sizes), "codes": sum(self.sizes), "depth": self.depth, "width": self.width}
+
+
+class _Block(nn.Module):
+    """x + W2 dropout(silu(W1 norm(x)))."""
+
+    def __init__(self, width: int, drop: float) -> None:
+        super().__init__()
+        self.norm, self.drop = nn.LayerNorm(width), nn.Dropout(drop)
+        self.wide, self.back = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float [B, width]."""
+        found: Tensor = x + self.back(self.drop(functional.silu(self.wide(self.norm(x)))))
+        return found
+
+
+class Residual(nn.Module):
+    """What is added to the base's logits.
+
+    Args:
+        features: of the base.
+        sizes: codes of each column.
+        config: width, depth, drop.
+    """
+
+    def __init__(self, features: int, sizes: Sequence[int], config: TabularConfig) -> None:
+        super().__init__()
+        total = sum(sizes)
+        # visible codes, and after them one entry for each column that is hidden
+        self.codes = nn.EmbeddingBag(total + len(sizes), config.width, mode="sum")
+        nn.init.normal_(self.codes.weight, std=0.1)
+        self.enter = nn.Linear(features, config.width)
+        self.blocks = nn.ModuleList(_Block(config.width, config.drop) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, total)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def hidden(self, means: Tensor, entries: Tensor) -> Tensor:
+        """Return float [B, width] of features [B, F] (hidden ones as the base expects them) and entries [B, D]."""
+        x = self.enter(means) + self.codes(entries)
+        for block in self.blocks:
+            x = block(x)
+        found: Tensor = self.norm(x)
+        return found
+
+
+class Tabular(base.Generator):
+    """The two layers.
+
+    A batch holds `codes` int64 [B, D], `places` float32 [B, D] (where in its interval a value lies), and `visible` bool
+    [G, D]: what the first, second … of G equal parts of the rows show.
+    """
+
+    family: ClassVar[str] = "tabular"
+    Config: ClassVar[type[base.Config]] = TabularConfig
+    understands: ClassVar[frozenset[str]] = frozenset({"n", "seed", "temperature", "conditions"})
+    config: TabularConfig
+    best_loss: Tensor
+    misses: Tensor
+
+    def __init__(self, config: TabularConfig) -> None:
+        super().__init__(config)
+        self.base = Copula(config.sizes, config.ordered, config.missing, config.shares)
+        self.residual = Residual(self.base.features, config.sizes, config)
+        self.average = EMA(self.residual, config.ema)
+        self.best = copy.deepcopy(self.residual).requires_grad_(False)
+        self.register_buffer("best_loss", torch.tensor(float("inf"), dtype=torch.float64))
+        self.register_buffer("misses", torch.zeros((), dtype=torch.int64))
+        self.offsets = [0, *accumulate(config.sizes)]
+        owner = torch.repeat_interleave(torch.arange(len(config.sizes)), torch.tensor(config.sizes))
+        self.register_buffer("_sums", functional.one_hot(owner, len(config.sizes)).float(), persistent=False)
+        self.register_buffer("_starts", torch.tensor(self.offsets[:-1]), persistent=False)
+
+    def entries(self, codes: Tensor, visible: Tensor) -> Tensor:
+        """Return rows of the embedding, int64 [B, D], for codes [B, D] and what is visible, bool [D] or [B, D]."""
+        hidden = self.offsets[-1] + torch.arange(codes.size(1), device=codes.device)
+        return torch.where(visible, codes + self._starts, hidden)
+
+    def logits(self, codes: Tensor, places: Tensor, visible: Tensor, *, network: nn.Module | None = None) -> Tensor:
+        """Return logits of all codes of all columns, float32 [B, T], given the visible ones; those of visible columns
+        mean nothing.
+
+        Args:
+            codes: int64 [B, D].
+            places: float32 [B, D].
+            visible: bool [D].
+            network: of the residual; the best by default.
+        """
+        network = self.best if network is None else network
+        means, spread = self.base.conditional(self.base.encode(codes, places), visible)
+        hidden = network.hidden(means, self.entries(codes, visible))  # type: ignore[operator]
+        found: Tensor = self.base.logits(means, spread) + network.head(hidden)  # type: ignore[operator]
+        return found
+
+    def column(self, column: int, codes: Tensor, features: Tensor, visible: Tensor, *,
+               plain: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the base's means [B, F] and spreads [F] and one column's logits float32 [B, size].
+
+        Args:
+            column: a hidden one.
+            codes: int64 [B, D].
+            features: of the base, float32 [B, F]; those of hidden columns are not looked at.
+            visible: bool [D].
+            plain: leave the network out, where it adds nothing.
+        """
+        means, spread = self.base.conditional(features, visible)
+        start, end = self.offsets[column], self.offsets[column + 1]
+        found = self.base.logits(means, spread)[:, start:end]
+        if not plain:
+            hidden = self.best.hidden(means, self.entries(codes, visible))
+            found = found + functional.linear(hidden, self.best.head.weight[start:end], self.best.head.bias[start:end])
+        return means, spread, found
+
+    def loss(self, batch: Batch, player: str = "model") -> Loss:
+        """Return the cross-entropy of the hidden columns, as nats a row: the mean hidden one times all columns."""
+        network = self.residual if self.training else self.average.shadow
+        codes, places, visible = batch["codes"], batch["places"], batch["visible"]
+        features = self.base.encode(codes, places)
+        rows, means, spread = codes.size(0) // visible.size(0), torch.empty_like(features), torch.empty_like(features)
+        with torch.no_grad():
+            for index in range(visible.size(0)):
+                span = slice(index * rows, (index + 1) * rows)
+                means[span], spread[span] = self.base.conditional(features[span], visible[index])
+            known = self.base.logits(means, spread)
+        shown = visible.repeat_interleave(rows, 0)
+        hidden = network.hidden(means, self.entries(codes, shown))  # type: ignore[operator]
+        logits = known + network.head(hidden)  # type: ignore[operator]
+        nats = self.nats(logits, codes) * ~shown
+        total = (nats.sum(1) * codes.size(1) / (~shown).sum(1)).sum()
+        return Loss(total=total, weight=torch.tensor(float(codes.size(0)), device=codes.device))
+
+    def nats(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """Return -log p of each column's code, float32 [B, D], from logits [B, T]."""
+        shifted = (logits - logits.detach().amax(1, keepdim=True)).clamp_min(_LEAST)
+        whole: Tensor = (shifted.exp() @ self._sums).log()
+        return whole - shifted.gather(1, codes + self._starts)
+
+    def after_step(self, step: int) -> None:
+        """Average the weights."""
+        self.average.update(self.residual)
+
+    @torch.no_grad()
+    def judge(self, loss: float) -> bool:
+        """Hear the held-out loss of the averaged weights; keep them when they are the best so far.
+
+        Returns:
+            Whether they are.
+        """
+        better = loss < float(self.best_loss)
+        if better:
+            self.best.load_state_dict(self.average.shadow.state_dict())
+            self.best_loss.fill_(loss)
+            self.misses.zero_()
+        else:
+            self.misses += 1
+        return better
+
+    def flops_per_item(self, context: int) -> float:
+        """Return operations of a forward pass for one row."""
+        width, total = self.config.width, sum(self.config.sizes)
+        return 2.0 * (self.base.features * width + self.config.depth * 2 * width**2 + width * total)
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors: the base and the best network."""
+        write_model(folder, self, self.config.model_dump(mode="json"), skip=self._working)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; evaluation mode."""
+        model = cls(validate(TabularConfig, read_config(folder), where=str(folder)))
+        read_weights(folder, model, skip=model._working)
+        return model.eval()
+
+    @property
+    def _working(self) -> frozenset[str]:
+        """Tensors that only training needs."""
+        return frozenset(name for name in self.state_dict() if name.startswith(("residual.", "average.")))

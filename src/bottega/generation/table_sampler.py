@@ -1,0 +1,140 @@
+"""Rows from a `tabular` model, column after column: `generation/tables.py` asks for them.
+
+What is asked for stands first: columns with a fixed code are visible from the start, columns with a set of allowed
+codes are drawn next, each from what the ones before leave probable; the rows are then drawn again in proportion to how
+probable the allowed sets were for each (sequential importance resampling: Doucet, de Freitas, Gordon 2001, ch. 1), and
+only then the free columns follow. Chance is a function of (seed, chunk, column), not of how many rows are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bottega.families.tabular import Tabular
+
+CHUNK = 2048  # rows made together
+_ORDER, _RESAMPLE, _PLACE = 1 << 20, 1 << 21, 1 << 22  # kinds of chance beside the draws of columns
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which codes of a column are asked for, and which part of each.
+
+    Attributes:
+        codes: bool [size].
+        low, high: float32 [size], in (0, 1): the allowed part of each code's interval.
+    """
+
+    codes: NDArray[np.bool_]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chunk of rows.
+
+    Attributes:
+        codes: int32 [N, D]; places: float32 [N, D].
+        probability: how probable the model finds what was asked for, on average.
+    """
+
+    codes: NDArray[np.int32]
+    places: NDArray[np.float32]
+    probability: float
+
+
+@dataclass
+class Sampler:
+    """Draws rows of one model.
+
+    Args:
+        model: in evaluation mode.
+        forbidden: for each column, codes that are never made.
+        temperature: 1 is the model's own distribution; lower keeps to the probable.
+    """
+
+    model: Tabular
+    forbidden: list[list[int]]
+    temperature: float = 1.0
+    _plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._plain = not bool(self.model.best.head.weight.any() or self.model.best.head.bias.any())
+
+    @torch.no_grad()
+    def draw(self, rows: int, seed: int, chunk: int, *, asked: Mapping[int, Allowed] | None = None,
+             fixed: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]] | None = None) -> Drawn:
+        """Draw one chunk.
+
+        Args:
+            rows: at most `CHUNK`.
+            seed, chunk: decide all chance.
+            asked: column → what is allowed.
+            fixed: codes and places [N, D] and which columns of them are given, bool [D], the same for all rows.
+        """
+        asked, device = asked or {}, self.model.base.mean.device
+        count = len(self.model.config.sizes)
+        codes = torch.zeros(rows, count, dtype=torch.int64, device=device)
+        places = torch.full((rows, count), 0.5, device=device)
+        visible = torch.zeros(count, dtype=torch.bool, device=device)
+        if fixed is not None:
+            codes[:], places[:] = torch.from_numpy(fixed[0].astype(np.int64)), torch.from_numpy(fixed[1])
+            visible[:] = torch.from_numpy(fixed[2])
+        order = np.random.default_rng([seed, chunk, _ORDER]).permutation(count)
+        first = [column for column in order if column in asked and not visible[column]]
+        rest = [column for column in order if column not in asked and not visible[column]]
+        features = self.model.base.encode(codes, places)
+        weight = torch.zeros(rows, dtype=torch.float64, device=device)
+        for column in first:
+            weight += self._column(int(column), codes, places, features, visible, seed, chunk, asked[column]).double()
+        probability = float(weight.exp().mean()) if first else 1.0
+        if len(first) > 1 and fixed is None:
+            chosen = _systematic(weight, float(np.random.default_rng([seed, chunk, _RESAMPLE]).random()))
+            codes, places, features = codes[chosen], places[chosen], features[chosen]
+        for column in rest:
+            self._column(int(column), codes, places, features, visible, seed, chunk, None)
+        return Drawn(codes.cpu().numpy().astype(np.int32), places.cpu().numpy(), probability)
+
+    def _column(self, column: int, codes: Tensor, places: Tensor, features: Tensor, visible: Tensor, seed: int,
+                chunk: int, allowed: Allowed | None) -> Tensor:
+        """Draw one column in place and make it visible; return the log-probability of what was allowed, [B]."""
+        model, rows = self.model, codes.size(0)
+        size, device = model.config.sizes[column], codes.device
+        means, spread, logits = model.column(column, codes, features, visible, plain=self._plain)
+        logits = logits / self.temperature if self.temperature > 0 else logits * 1e6
+        whole = logits.logsumexp(1)
+        if len(self.forbidden[column]) < size:
+            logits[:, self.forbidden[column]] = -torch.inf
+        low, high = torch.zeros(size, device=device), torch.ones(size, device=device)
+        if allowed is not None:
+            logits[:, ~torch.from_numpy(allowed.codes).to(device)] = -torch.inf
+            low, high = torch.from_numpy(allowed.low).to(device), torch.from_numpy(allowed.high).to(device)
+            logits = logits + (high - low).clamp_min(1e-6).log()  # only a part of an end group is asked for
+        share = logits.softmax(1).cumsum(1)
+        draws = np.random.default_rng([seed, chunk, column]).random((CHUNK, 1))[:rows]
+        found = (share < torch.from_numpy(draws).to(device, torch.float32) * share[:, -1:]).sum(1).clamp_max(size - 1)
+        codes[:, column] = found
+        if model.config.ordered[column]:
+            inside = np.random.default_rng([seed, chunk, column + _PLACE]).random(CHUNK)[:rows]
+            places[:, column] = model.base.place(column, found, means, spread,
+                                                 torch.from_numpy(inside).to(device, torch.float32), low[found],
+                                                 high[found])
+        visible[column] = True
+        own = model.base.columns[column]
+        features[:, own] = model.base.encode_column(column, found, places[:, column])
+        return logits.logsumexp(1) - whole
+
+
+def _systematic(log_weight: Tensor, draw: float) -> Tensor:
+    """Return int64 [N] rows drawn again in proportion to their weights, evenly spaced (systematic resampling)."""
+    weight = (log_weight - log_weight.max()).exp()
+    edges = weight.cumsum(0)
+    steps = (torch.arange(len(weight), device=weight.device, dtype=torch.float64) + draw) / len(weight) * edges[-1]
+    return torch.searchsorted(edges, steps).clamp_max(len(weight) - 1)
