@@ -19,7 +19,7 @@ from pydantic import Field
 
 from bottega.codecs import table_links, table_rules
 from bottega.codecs.table_coding import Coding, Fitted, decimals_of, ends, fit_levels, fit_values, rounded
-from bottega.core.errors import CorruptError, RecipeError, suggest
+from bottega.core.errors import CorruptError, DataError, RecipeError, suggest
 from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.table import ORDERED, Column, Kind, Schema, Table, as_text
 from bottega.core.validate import Strict, validate
@@ -110,6 +110,15 @@ class TableCodec:
     latents: list[Latent] = field(default_factory=list)
     mappings: list[Mapping] = field(default_factory=list)
     rows: int = 0
+
+    @staticmethod
+    def of(settings: dict[str, Any]) -> TableCodec:
+        """Return a codec that knows the settings only; `learn` adds columns and values.
+
+        Raises:
+            RecipeError: an unknown setting or a bad value.
+        """
+        return TableCodec(validate(TableSpec, settings, where="codec"))
 
     def learn(self, table: Table) -> TableCodec:
         """Return a codec of a table's columns, rules and values.
@@ -224,6 +233,22 @@ class TableCodec:
             values[large] = np.where(short, rounded(below + np.maximum(gap, least), column.model_copy(
                 update={"decimals": None})), made)
 
+    def typed(self, column: Column, array: Any) -> Any:
+        """Return an Arrow array in a column's own type.
+
+        Raises:
+            DataError: a value does not fit; the message shows it.
+        """
+        import pyarrow as pa
+
+        kind = _arrow(column)
+        try:
+            plain = as_text(array) if pa.types.is_string(kind) else array
+            return plain.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"column '{column.name}' should hold {column.arrow}: {str(error)[:200]}",
+                            fix="correct these values") from None
+
     def reach(self, name: str) -> tuple[float, float]:
         """Return the smallest and largest value that an ordered column can be made with."""
         column = self.schema.column(name)
@@ -304,7 +329,7 @@ class _Plan:
                 self._compute(rule.columns[0], rule.text)
         for rule in rules:
             if rule.form == "function":
-                self._map(*rule.columns, rule.text)
+                self._map(rule.columns[0], rule.columns[1], rule.text)
         self.orders = [rule for rule in rules if rule.form == "order"]
         for rule in self.orders:
             self._compute(rule.columns[1], rule.text)

@@ -34,7 +34,7 @@ def find(table: Table, *, without: set[str], protect: int = 5) -> list[tuple[str
     codes: dict[str, NDArray[np.int64]] = {}
     for name in names:
         found, levels = table.codes(name)
-        if 2 <= len(levels) + 1 and len(levels) <= min(_MOST, max(2, len(table) // _EACH)) and \
+        if len(levels) + 1 >= 2 and len(levels) <= min(_MOST, max(2, len(table) // _EACH)) and \
                 len(np.unique(found)) >= 2:
             codes[name] = found.astype(np.int64) + 1
     distinct = {name: len(np.unique(found)) for name, found in codes.items()}
@@ -43,7 +43,8 @@ def find(table: Table, *, without: set[str], protect: int = 5) -> list[tuple[str
     keys = sorted(codes, key=lambda name: (-distinct[name], not coded[name], table.schema.names.index(name)))
     decided: dict[str, str] = {}
     for key in keys:
-        if key in decided or (not coded[key] and np.unique(codes[key], return_counts=True)[1].min() < max(_OWN, protect)):
+        fewest = int(np.unique(codes[key], return_counts=True)[1].min())
+        if key in decided or (not coded[key] and fewest < max(_OWN, protect)):
             continue
         for name in keys:
             if name == key or name in decided or name in decided.values():

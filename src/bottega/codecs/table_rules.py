@@ -18,7 +18,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -96,7 +96,8 @@ class Rule:
             _, first = np.unique(np.stack(keys), axis=1, return_index=True)
             again = np.ones(len(table), bool)
             again[first] = False
-            return again & ~np.any([key < 0 for key in keys], axis=0)
+            whole: Mask = again & ~np.any([key < 0 for key in keys], axis=0)
+            return whole
         if self.form == "function":
             return _not_most(keys[0], keys[1])
         return np.zeros(len(table), bool)
@@ -159,7 +160,8 @@ def parse(text: str, schema: Schema) -> Rule:
         small, large = (large, small) if signs[0].startswith(">") else (small, large)
         _ordered(schema, [small, large], text)
         if (schema.column(small).kind == "datetime") != (schema.column(large).kind == "datetime"):
-            raise RecipeError(f"'{text}' compares a time with a number", where="codec.rules", fix="compare like with like")
+            raise RecipeError(f"'{text}' compares a time with a number", where="codec.rules",
+                              fix="compare like with like")
         return Rule(text, "order", [small, large], strict="=" not in signs[0])
     return _range(text, signs, sides, names, schema)
 
@@ -191,10 +193,12 @@ def _formula(text: str, sides: list[ast.expr], names: dict[str, str], schema: Sc
     columns = [_column(name, schema, text) for name in [result, *parts]]
     _ordered(schema, columns, text)
     if not parts or result in parts:
-        raise RecipeError(f"'{text}' must give one column from others", where="codec.rules", fix='write "total == a + b"')
+        raise RecipeError(f"'{text}' must give one column from others", where="codec.rules",
+                          fix='write "total == a + b"')
     allowed = (ast.BinOp, ast.UnaryOp, ast.USub, ast.Name, ast.Load, ast.Constant, *_OPERATORS)
     for node in ast.walk(sides[1]):
-        if not isinstance(node, allowed) or (isinstance(node, ast.Constant) and not isinstance(node.value, int | float)):
+        wrong = isinstance(node, ast.Constant) and not isinstance(node.value, int | float)
+        if wrong or not isinstance(node, allowed):
             raise RecipeError(f"'{text}' uses more than + - * / over columns and numbers", where="codec.rules",
                               fix='write "total == a + 2 * b"')
     return Rule(text, "formula", columns, tree=sides[1], names=names)
@@ -207,8 +211,9 @@ def _evaluate(node: ast.expr, names: dict[str, str], columns: dict[str, NDArray[
         return -_evaluate(node.operand, names, columns)
     if isinstance(node, ast.Name):
         return columns[names[node.id]]
-    assert isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-    return float(node.value)
+    assert isinstance(node, ast.Constant)
+    value: Any = node.value  # a number: `_formula` lets nothing else through
+    return float(value)
 
 
 def _column(name: str, schema: Schema, text: str) -> str:
@@ -229,7 +234,7 @@ def _ordered(schema: Schema, columns: list[str], text: str) -> None:
 def _number(node: ast.expr, text: str) -> float:
     value: Any = None
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        value = -node.operand.value if isinstance(node.operand.value, int | float) else None  # type: ignore[operator]
+        value = -node.operand.value if isinstance(node.operand.value, int | float) else None
     elif isinstance(node, ast.Constant):
         value = seconds(node.value) if isinstance(node.value, str) else node.value
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -244,4 +249,4 @@ def seconds(text: str) -> float | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

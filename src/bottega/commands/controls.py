@@ -1,4 +1,4 @@
-"""The text controls as command-line options, written once for `generate`, `chat` and `explain`."""
+"""The controls as command-line options, written once for `generate`, `chat` and `explain`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ _OPTIONS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "negative_prompt": (str, (), "Of pictures: what to stay away from."),
     "strength": (float, (), "Of pictures with --image: 0 keeps it, 1 draws it all anew."),
     "size": (str, (), "Of pictures: WIDTHxHEIGHT, where the model can choose."),
+    "rows": (int, (), "Of tables: how many rows."),
+    "where": (list[str], (), "Of tables: what every row holds, such as 'age > 70' (repeatable)."),
+    "balance": (list[str], (), "Of tables: COLUMN:LEVEL=SHARE, such as income:high=0.5 (repeatable)."),
     "best_of": (int, (), "Make this many, keep the n most probable."),
     "json_schema": (Path, (), "File with the JSON schema the output must match."),
     "regex": (str, (), "Regular expression the output must match."),
@@ -98,4 +101,19 @@ def parse_controls(values: dict[str, Any]) -> Controls:
                 raise ControlError(f"logit_bias: '{item}' is not TOKEN=NUMBER", where="command line",
                                    fix="for instance --logit-bias ' the=-5'")
         values["logit_bias"] = biases
+    if "where" in values:
+        values["conditions"] = values.pop("where")
+    if "balance" in values:
+        shares: dict[str, dict[str, float]] = {}
+        for item in values["balance"]:
+            place, _, number = item.rpartition("=")
+            column, sign, level = place.partition(":")
+            try:
+                shares.setdefault(column, {})[level] = float(number)
+            except ValueError:
+                sign = ""
+            if not sign:
+                raise ControlError(f"balance: '{item}' is not COLUMN:LEVEL=SHARE", where="command line",
+                                   fix="for instance --balance income:high=0.5 --balance income:low=0.5")
+        values["balance"] = shares
     return Controls.parse(values, where="command line")

@@ -11,8 +11,10 @@ from bottega.commands.common import Json, emit, start
 
 if TYPE_CHECKING:
     from bottega.codecs.image import ImageCodec
+    from bottega.codecs.table import TableCodec
     from bottega.data.dataset import Dataset
     from bottega.data.pictures.dataset import PictureDataset
+    from bottega.data.tables.dataset import TableDataset
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data; see what was kept, dropped and why.")
 
@@ -20,7 +22,7 @@ Recipe = Annotated[Path, typer.Argument(help="Recipe file, for instance recipes/
 Overrides = Annotated[list[str] | None, typer.Argument(help="Recipe keys to change, as key.sub=value.")]
 
 
-def _prepare(recipe: Path, overrides: list[str] | None) -> Dataset | PictureDataset[ImageCodec]:
+def _prepare(recipe: Path, overrides: list[str] | None) -> Any:
     """Prepare texts, or pictures in the shape of the recipe's codec."""
     from bottega.commands.make import load_recipe
     from bottega.core.home import workshop
@@ -33,6 +35,11 @@ def _prepare(recipe: Path, overrides: list[str] | None) -> Dataset | PictureData
 
         shape = validate(PictureSpec, loaded.codec.overrides, where="codec")
         return prepare_pictures(loaded.data, ImageCodec.of(shape), home=workshop(), seed=loaded.seed)
+    if loaded.codec.kind == "table":
+        from bottega.codecs.table import TableCodec
+        from bottega.data.tables.prepare import prepare_table
+
+        return prepare_table(loaded.data, TableCodec.of(loaded.codec.overrides), home=workshop(), seed=loaded.seed)
     from bottega.data.pipeline import prepare
 
     return prepare(loaded.data, home=workshop(), seed=loaded.seed)
@@ -76,9 +83,20 @@ def inspect(
     from bottega.data.dataset import Dataset
     from bottega.data.inspect import samples
     from bottega.data.pictures.inspect import samples as picture_samples
+    from bottega.data.tables.dataset import TableDataset
+    from bottega.data.tables.inspect import samples as table_samples
 
     start(as_json)
     dataset = _prepare(recipe, overrides)
+    if isinstance(dataset, TableDataset):
+        rows = table_samples(dataset, n, seed)
+        if as_json:
+            emit(rows)
+        else:
+            _show_summary(dataset, as_json)
+            for row in rows:
+                typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
+        return
     kept = False if dropped or reason else None
     if isinstance(dataset, Dataset):
         if sheet is not None:
@@ -133,12 +151,15 @@ def _draw(dataset: PictureDataset[ImageCodec], rows: list[dict[str, Any]], path:
     write_atomic(path, dataset.codec.png(sheet))
 
 
-def _show_summary(dataset: Dataset | PictureDataset[ImageCodec], as_json: bool) -> None:
+def _show_summary(dataset: Dataset | PictureDataset[ImageCodec] | TableDataset[TableCodec], as_json: bool) -> None:
     from bottega.data.dataset import Dataset
     from bottega.data.inspect import summary
     from bottega.data.pictures.inspect import summary as picture_summary
+    from bottega.data.tables.dataset import TableDataset
+    from bottega.data.tables.inspect import summary as table_summary
 
-    facts: dict[str, Any] = summary(dataset) if isinstance(dataset, Dataset) else picture_summary(dataset)
+    facts: dict[str, Any] = table_summary(dataset) if isinstance(dataset, TableDataset) else \
+        summary(dataset) if isinstance(dataset, Dataset) else picture_summary(dataset)
     if as_json:
         emit({"path": str(dataset.path), "digest": dataset.digest, **facts})
         return

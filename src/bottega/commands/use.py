@@ -28,7 +28,8 @@ def generate(
     suffix: Suffix = None,
     raw: Raw = False,
     save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file to write.", **_PICTURES)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file to write; of tables "
+                                                "Parquet, CSV or JSON Lines.", **_PICTURES)] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.", **_PICTURES)] = False,
     image: Annotated[Path | None, typer.Option("--image", help="Start from this picture: vary it, or lead it to the "
                                                "prompt as far as --strength says.", **_PICTURES)] = None,
@@ -40,7 +41,7 @@ def generate(
     *,
     controls: Controls,
 ) -> None:
-    """Make text, or pictures. A model tuned to answer takes the prompt as a user's message, any other continues it.
+    """Make text, pictures or rows. A model tuned to answer takes the prompt as a user's message, another continues it.
 
     A model of pictures takes the name of a class, a caption, or an empty prompt; each PNG file carries what makes it
     again.
@@ -60,12 +61,18 @@ def generate(
       bottega generate "a green heart" --model symbols-diffusion --image star-0.png --mask hole.png -o heart.png
 
       bottega generate "" --model symbols-diffusion --image star-0.png --strength 0.5 --n 4 -o variation.png
+
+      bottega generate patients-table --rows 500 --where "diagnosis = malignant" --where "mean_radius > 15" -o out.csv
     """
-    from bottega.commands import pictures
+    from bottega.commands import pictures, tables
     from bottega.commands.session import Session
     from bottega.core.errors import InputError
 
     start(as_json)
+    meant = tables.wanted(prompt, model, controls)
+    if meant is not None:
+        tables.generate(prompt, meant, controls, output, as_json)
+        return
     wish = pictures.Wish(output, grid, image, mask, toward)
     if pictures.wanted(model, wish):
         pictures.generate(prompt, model, controls, wish, as_json)
@@ -127,7 +134,7 @@ def explain(
 
 
 def reproduce(
-    file: Annotated[Path, typer.Argument(help="A result kept by 'bottega generate --save FILE', or a PNG of ours.")],
+    file: Annotated[Path, typer.Argument(help="A result kept with --save, or a PNG or Parquet file of ours.")],
     model: ModelName = None,
     as_json: Json = False,
 ) -> None:
@@ -142,6 +149,11 @@ def reproduce(
     from bottega.core.validate import validate
 
     start(as_json)
+    if file.suffix.lower() == ".parquet":
+        from bottega.commands import tables
+
+        tables.reproduce(file, model, as_json)
+        return
     if file.suffix.lower() == ".png":
         from bottega.commands import pictures
 

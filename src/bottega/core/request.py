@@ -76,7 +76,11 @@ class Controls(Strict):
         negative_prompt: what a picture stays away from.
         size: WIDTHxHEIGHT of a picture, in pixels.
         strength: how much of a given picture is made anew; 0 returns it, 1 keeps nothing.
-        seconds, voice, mood, conditions: for families of other media; the rest refuse them.
+        rows: of a table.
+        conditions: what every row holds, as texts ("age > 70"), or as column → value, list of values,
+            {"min": …, "max": …}, or null for missing.
+        balance: one column → level → share of the rows.
+        seconds, voice, mood: for families of other media; the rest refuse them.
     """
 
     temperature: float | None = Field(default=None, ge=0, le=10)
@@ -102,7 +106,9 @@ class Controls(Strict):
     seconds: float | None = Field(default=None, gt=0)
     voice: str | None = None
     mood: str | None = None
-    conditions: dict[str, Any] | None = None
+    rows: int | None = Field(default=None, ge=1, le=100_000_000)
+    conditions: dict[str, Any] | list[str] | None = None
+    balance: dict[str, dict[str, float]] | None = None
 
     @field_validator("stop")
     @classmethod

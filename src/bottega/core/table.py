@@ -155,7 +155,8 @@ def _values(column: Any) -> NDArray[np.float64]:
     import pyarrow.compute as pc
 
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        column = pc.divide(pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64()).cast(pa.float64()), 1e6)
+        whole = pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64())
+        column = pc.divide(pc.cast(whole, pa.float64(), safe=False), 1e6)  # microseconds pass 2**53 in 2255
     array: NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.array(array, np.float64)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bottega.core.recipe import GeneratorSpec
     from bottega.families.base import TokenGenerator
     from bottega.families.pictures import PictureGenerator
+    from bottega.families.tabular import Tabular
 
 # family → module and class; imported when asked for
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -27,6 +28,7 @@ PICTURE_FAMILIES: dict[str, tuple[str, str]] = {
     "gan": ("bottega.families.gan", "GAN"),
     "diffusion": ("bottega.families.diffusion", "Diffusion"),
 }
+TABLE_FAMILIES: dict[str, tuple[str, str]] = {"tabular": ("bottega.families.tabular", "Tabular")}
 _BY_MODEL_TYPE = {"qwen3": "transformer", "llama": "transformer", "bottega-recurrent": "recurrent"}
 
 
@@ -54,6 +56,20 @@ def picture_family(name: str) -> type[PictureGenerator]:
                           fix=suggest(name, PICTURE_FAMILIES))
     module, attribute = PICTURE_FAMILIES[name]
     found: type[PictureGenerator] = getattr(import_module(module), attribute)
+    return found
+
+
+def table_family(name: str) -> type[Tabular]:
+    """Return the class of a family of tables.
+
+    Raises:
+        RecipeError: there is no such family; the message suggests the nearest name.
+    """
+    if name not in TABLE_FAMILIES:
+        raise RecipeError(f"'{name}' is not a family of tables", where="generator.family",
+                          fix=suggest(name, TABLE_FAMILIES))
+    module, attribute = TABLE_FAMILIES[name]
+    found: type[Tabular] = getattr(import_module(module), attribute)
     return found
 
 

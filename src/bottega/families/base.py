@@ -87,6 +87,11 @@ class Generator(nn.Module):
     def after_step(self, step: int) -> None:
         """Do what follows an optimiser step of all players; nothing in most families."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether more training would not help; the loop then ends before its budget. Most families never say so."""
+        return False
+
     @staticmethod
     def warnings(history: Sequence[dict[str, Any]]) -> list[str]:
         """Return advice on a run that goes wrong, from the lines of its log so far; most families have none."""

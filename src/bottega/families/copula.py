@@ -241,7 +241,8 @@ def _density(z: Tensor) -> Tensor:
 
 def _score(share: Tensor) -> Tensor:
     """Return the z that `share` of the standard normal lies below; the ends are cut at 8."""
-    return torch.special.ndtri(share.double().clamp(0.0, 1.0)).clamp(-8.0, 8.0).to(share.dtype)
+    found: Tensor = torch.special.ndtri(share.double().clamp(0.0, 1.0))
+    return found.clamp(-8.0, 8.0).to(share.dtype)
 
 
 def _shrunk(covariance: Tensor, rows: int, fourth: float) -> Tensor:

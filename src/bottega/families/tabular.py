@@ -15,7 +15,6 @@ than the base on what is held out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,6 +33,7 @@ from bottega.families.ema import EMA
 from bottega.families.weights import read_config, read_weights, write_model
 
 _FACTS = ("sizes", "ordered", "missing", "shares")
+_SETTLED = 8     # validations in a row without a better one, after which training ends
 _LEAST = -60.0  # of a logit under the row's highest: e to the power of it is the smallest that fp32 adds up
 
 
@@ -101,26 +101,21 @@ class Residual(nn.Module):
 
     Args:
         features: of the base.
-        sizes: codes of each column.
-        config: width, depth, drop.
+        config: width, depth, drop, sizes.
     """
 
-    def __init__(self, features: int, sizes: Sequence[int], config: TabularConfig) -> None:
+    def __init__(self, features: int, config: TabularConfig) -> None:
         super().__init__()
-        total = sum(sizes)
-        # visible codes, and after them one entry for each column that is hidden
-        self.codes = nn.EmbeddingBag(total + len(sizes), config.width, mode="sum")
-        nn.init.normal_(self.codes.weight, std=0.1)
-        self.enter = nn.Linear(features, config.width)
+        self.enter = nn.Linear(features + len(config.sizes), config.width)
         self.blocks = nn.ModuleList(_Block(config.width, config.drop) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, total)
+        self.head = nn.Linear(config.width, sum(config.sizes))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def hidden(self, means: Tensor, entries: Tensor) -> Tensor:
-        """Return float [B, width] of features [B, F] (hidden ones as the base expects them) and entries [B, D]."""
-        x = self.enter(means) + self.codes(entries)
+    def hidden(self, means: Tensor, visible: Tensor) -> Tensor:
+        """Return float [B, width] of features [B, F] (hidden ones as the base expects them) and bool [D] or [B, D]."""
+        x = self.enter(torch.cat([means, visible.to(means.dtype).expand(means.size(0), -1)], 1))
         for block in self.blocks:
             x = block(x)
         found: Tensor = self.norm(x)
@@ -136,15 +131,17 @@ class Tabular(base.Generator):
 
     family: ClassVar[str] = "tabular"
     Config: ClassVar[type[base.Config]] = TabularConfig
-    understands: ClassVar[frozenset[str]] = frozenset({"n", "seed", "temperature", "conditions"})
+    understands: ClassVar[frozenset[str]] = frozenset({"rows", "seed", "temperature", "conditions", "balance"})
     config: TabularConfig
     best_loss: Tensor
     misses: Tensor
+    _sums: Tensor
+    _starts: Tensor
 
     def __init__(self, config: TabularConfig) -> None:
         super().__init__(config)
         self.base = Copula(config.sizes, config.ordered, config.missing, config.shares)
-        self.residual = Residual(self.base.features, config.sizes, config)
+        self.residual = Residual(self.base.features, config)
         self.average = EMA(self.residual, config.ema)
         self.best = copy.deepcopy(self.residual).requires_grad_(False)
         self.register_buffer("best_loss", torch.tensor(float("inf"), dtype=torch.float64))
@@ -154,34 +151,12 @@ class Tabular(base.Generator):
         self.register_buffer("_sums", functional.one_hot(owner, len(config.sizes)).float(), persistent=False)
         self.register_buffer("_starts", torch.tensor(self.offsets[:-1]), persistent=False)
 
-    def entries(self, codes: Tensor, visible: Tensor) -> Tensor:
-        """Return rows of the embedding, int64 [B, D], for codes [B, D] and what is visible, bool [D] or [B, D]."""
-        hidden = self.offsets[-1] + torch.arange(codes.size(1), device=codes.device)
-        return torch.where(visible, codes + self._starts, hidden)
-
-    def logits(self, codes: Tensor, places: Tensor, visible: Tensor, *, network: nn.Module | None = None) -> Tensor:
-        """Return logits of all codes of all columns, float32 [B, T], given the visible ones; those of visible columns
-        mean nothing.
-
-        Args:
-            codes: int64 [B, D].
-            places: float32 [B, D].
-            visible: bool [D].
-            network: of the residual; the best by default.
-        """
-        network = self.best if network is None else network
-        means, spread = self.base.conditional(self.base.encode(codes, places), visible)
-        hidden = network.hidden(means, self.entries(codes, visible))  # type: ignore[operator]
-        found: Tensor = self.base.logits(means, spread) + network.head(hidden)  # type: ignore[operator]
-        return found
-
-    def column(self, column: int, codes: Tensor, features: Tensor, visible: Tensor, *,
+    def column(self, column: int, features: Tensor, visible: Tensor, *,
                plain: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return the base's means [B, F] and spreads [F] and one column's logits float32 [B, size].
 
         Args:
             column: a hidden one.
-            codes: int64 [B, D].
             features: of the base, float32 [B, F]; those of hidden columns are not looked at.
             visible: bool [D].
             plain: leave the network out, where it adds nothing.
@@ -190,7 +165,7 @@ class Tabular(base.Generator):
         start, end = self.offsets[column], self.offsets[column + 1]
         found = self.base.logits(means, spread)[:, start:end]
         if not plain:
-            hidden = self.best.hidden(means, self.entries(codes, visible))
+            hidden = self.best.hidden(means, visible)
             found = found + functional.linear(hidden, self.best.head.weight[start:end], self.best.head.bias[start:end])
         return means, spread, found
 
@@ -206,7 +181,7 @@ class Tabular(base.Generator):
                 means[span], spread[span] = self.base.conditional(features[span], visible[index])
             known = self.base.logits(means, spread)
         shown = visible.repeat_interleave(rows, 0)
-        hidden = network.hidden(means, self.entries(codes, shown))  # type: ignore[operator]
+        hidden = network.hidden(means, shown)  # type: ignore[operator]
         logits = known + network.head(hidden)  # type: ignore[operator]
         nats = self.nats(logits, codes) * ~shown
         total = (nats.sum(1) * codes.size(1) / (~shown).sum(1)).sum()
@@ -237,6 +212,11 @@ class Tabular(base.Generator):
         else:
             self.misses += 1
         return better
+
+    @property
+    def settled(self) -> bool:
+        """Whether many held-out losses in a row brought nothing better."""
+        return int(self.misses) >= _SETTLED
 
     def flops_per_item(self, context: int) -> float:
         """Return operations of a forward pass for one row."""

@@ -1,6 +1,6 @@
-"""One loaded model of pictures shared by many: requests take turns at each step, and can be left at any step.
+"""One loaded model of pictures or of a table shared by many: requests take turns, and can be left at any step.
 
-`bottega serve` runs one `Easel` a model of pictures; `pytest tests/generation/test_easel.py` drives one. Turns, not a
+`bottega serve` runs one `Easel` for each; `pytest tests/generation/test_easel.py` drives one. Turns, not a
 common batch: a picture's bytes must not depend on what is drawn beside it, and a network at work fills the processor.
 """
 
@@ -11,20 +11,22 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from bottega.core.errors import BottegaError, InputError, Interrupted
 from bottega.core.request import Request, Result, Step
 from bottega.generation.delivery import Deliver, Maker, tell
-from bottega.generation.pictures import PictureEngine, PicturePlan
+from bottega.generation.pictures import PictureEngine
+from bottega.generation.tables import TableEngine
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class PictureTicket:
+class EaselTicket:
     """One request on its way; `plan` is the settled request."""
 
-    plan: PicturePlan
+    plan: Any  # a `PicturePlan` or a `TablePlan`, of the engine that made it
     deliver: Deliver
     started: float = 0.0
     steps: Iterator[list[Step]] | None = None
@@ -42,12 +44,12 @@ class Easel(Maker):
         queue: requests that may wait.
     """
 
-    engine: PictureEngine
-    _waiting: deque[PictureTicket]
+    engine: PictureEngine | TableEngine
+    _waiting: deque[EaselTicket]
 
-    def __init__(self, engine: PictureEngine, *, slots: int = 64, queue: int = 256) -> None:
+    def __init__(self, engine: PictureEngine | TableEngine, *, slots: int = 64, queue: int = 256) -> None:
         super().__init__(engine, slots, queue)
-        self._running: deque[PictureTicket] = deque()
+        self._running: deque[EaselTicket] = deque()
         self._thread.start()
 
     @property
@@ -55,7 +57,7 @@ class Easel(Maker):
         """Pictures being drawn."""
         return sum(ticket.plan.wanted for ticket in tuple(self._running))
 
-    def prepare(self, request: Request, deliver: Deliver) -> PictureTicket:
+    def prepare(self, request: Request, deliver: Deliver) -> EaselTicket:
         """Settle a request, to be queued by `submit`.
 
         Args:
@@ -69,9 +71,9 @@ class Easel(Maker):
         if plan.wanted > self.slots:
             raise InputError(f"{plan.wanted} pictures are more than are made at a time ({self.slots})", where="n",
                              fix=f"ask for at most {self.slots}")
-        return PictureTicket(plan, deliver)
+        return EaselTicket(plan, deliver)
 
-    def _at_work(self) -> Iterable[PictureTicket]:
+    def _at_work(self) -> Iterable[EaselTicket]:
         return tuple(self._running)
 
     def _run(self) -> None:
@@ -92,7 +94,7 @@ class Easel(Maker):
             elif self.engine.takes_turns:
                 self._running.rotate(-1)
 
-    def _turn(self, ticket: PictureTicket) -> bool:
+    def _turn(self, ticket: EaselTicket) -> bool:
         """Take one step of a request; return whether it is over."""
         if ticket.cancelled:
             ticket.steps = None  # closes it: a pipeline at work stops

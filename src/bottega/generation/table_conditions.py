@@ -25,7 +25,8 @@ from bottega.core.table import Column, Table
 from bottega.generation.table_sampler import Allowed
 
 Sign = Literal["in", "not in", "between", "missing", "not missing"]
-_TEXT = re.compile(r"\s*(?:`([^`]+)`|([^<>=!`]+?))\s*(<=|>=|==|!=|<|>|=|\bnot in\b|\bin\b|\bis\b)\s*(.+?)\s*", re.DOTALL)
+_TEXT = re.compile(r"\s*(?:`([^`]+)`|([^<>=!`]+?))\s*(<=|>=|==|!=|<|>|=|\bnot in\b|\bin\b|\bis\b)\s*(.+?)\s*",
+                   re.DOTALL)
 _FIX = 'write "age > 70", "diagnosis = malignant", "city in Rome, Bari", "20 <= age" as "age >= 20", or "x is missing"'
 
 
@@ -93,7 +94,7 @@ def parse(text: str, codec: TableCodec) -> Condition:
     if match is None:
         raise ControlError(f"'{text[:200]}' is no condition", where="where", fix=_FIX)
     name, sign, rest = match[1] or match[2].strip(), match[3], match[4]
-    if sign == "is" or rest.lower() in ("missing", "not missing") and sign in ("=", "=="):
+    if sign == "is" or (rest.lower() in ("missing", "not missing") and sign in ("=", "==")):
         if rest.lower() not in ("missing", "not missing"):
             raise ControlError(f"'{text[:200]}' is no condition", where="where", fix=_FIX)
         return check(Condition(name, rest.lower(), text=text), codec)  # type: ignore[arg-type]
@@ -124,16 +125,19 @@ def _number(value: Any, text: str) -> float:
             raise ControlError(f"'{text[:200]}' compares with '{value[:50]}', which is no number and no date",
                                where="where", fix=_FIX) from None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ControlError(f"'{text[:200]}' compares with {value!r}, which is no finite number", where="where", fix=_FIX)
+        raise ControlError(f"'{text[:200]}' compares with {value!r}, which is no finite number", where="where",
+                           fix=_FIX)
     return float(value)
 
 
-def of(conditions: Mapping[str, Any], codec: TableCodec) -> list[Condition]:
-    """Read the control `conditions`: column → value, list of values, {"min": …, "max": …}, or null for missing.
+def of(conditions: Mapping[str, Any] | list[str], codec: TableCodec) -> list[Condition]:
+    """Read the control `conditions`: texts, or column → value, list, {"min": …, "max": …}, or null for missing.
 
     Raises:
         ControlError: as in `parse`.
     """
+    if isinstance(conditions, list):
+        return [parse(text, codec) for text in conditions]
     found = []
     for name, wish in conditions.items():
         text = f"{name}: {wish!r}"
@@ -183,7 +187,8 @@ def check(condition: Condition, codec: TableCodec) -> Condition:
         bool(asked) and all(value < low or value > high for value in asked)
     if beyond:
         raise ControlError(f"no such record can exist: '{condition.text}', but the model's '{column.name}' goes from "
-                           f"{show(low, column)} to {show(high, column)}", where="conditions", fix="ask inside this range")
+                           f"{show(low, column)} to {show(high, column)}", where="conditions",
+                           fix="ask inside this range")
     return Condition(condition.column, condition.sign, values, condition.low, condition.high, condition.open_low,
                      condition.open_high, condition.text)
 
@@ -210,7 +215,7 @@ def show(value: float, column: Column) -> str:
 
 
 def allowed(conditions: list[Condition], codec: TableCodec) -> dict[int, Allowed]:
-    """Return which codes of the latent columns the conditions allow; those that cannot be said so are left to the check.
+    """Return which codes of the latent columns the conditions allow; what cannot be said so is left to the check.
 
     Raises:
         ControlError: together they allow nothing; the message names the column.
@@ -238,7 +243,8 @@ def _mask(condition: Condition, latent: Latent, codec: TableCodec) -> Allowed | 
     """Return what a condition allows of a latent column, None when it says nothing about it."""
     size = latent.coding.size
     low, high = np.zeros(size, np.float32), np.ones(size, np.float32)
-    levels: list[str | None] = [*latent.coding.column.levels[:latent.coding.shown], *[None] * (size - latent.coding.shown)]
+    shown = latent.coding.shown
+    levels: list[str | None] = [*latent.coding.column.levels[:shown], *[None] * (size - shown)]
     fits: list[bool] | None = None
     if latent.kind == "joint" and condition.column in latent.columns:
         place = latent.columns.index(condition.column)
@@ -258,11 +264,12 @@ def _mask(condition: Condition, latent: Latent, codec: TableCodec) -> Allowed | 
             texts = levels
         column = codec.schema.column(mapping.column)
         values = [mapping.missing if text is None else mapping.values.get(text) for text in texts]
-        fits = [bool(condition.of_values(np.array([math.nan if value is None else codec.value_of(mapping.column, value)]))
-                     [0]) if column.ordered else condition.of_level(value) for value in values]
+        fits = condition.of_values(np.array([
+            math.nan if value is None else codec.value_of(mapping.column, value) for value in values])).tolist() \
+            if column.ordered else [condition.of_level(value) for value in values]
     mask = np.array(fits, bool)
     if latent.coding.rare:
-        mask[latent.coding.shown] = False
+        mask[shown] = False
     return Allowed(mask, low, high)
 
 
@@ -285,8 +292,8 @@ def _interval(condition: Condition, latent: Latent, low: NDArray[np.float32], hi
                 value = next(value for value in condition.values if grid[0] <= value <= grid[-1])
                 low[code], high[code] = _places(grid, value - half, value + half)
             continue
-        low[code], high[code] = _places(grid, condition.low - half * (not condition.open_low) + half * condition.open_low,
-                                        condition.high + half * (not condition.open_high) - half * condition.open_high)
+        low[code], high[code] = _places(grid, condition.low + (half if condition.open_low else -half),
+                                        condition.high + (-half if condition.open_high else half))
         mask[code] = high[code] > low[code] or grid[0] == grid[-1]
     return Allowed(mask, low, high)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bottega.families.tabular import Tabular
 
-CHUNK = 2048  # rows made together
+CHUNK = 256  # rows made together: each chunk has an order of columns of its own
 _ORDER, _RESAMPLE, _PLACE = 1 << 20, 1 << 21, 1 << 22  # kinds of chance beside the draws of columns
 
 
@@ -107,7 +107,7 @@ class Sampler:
         """Draw one column in place and make it visible; return the log-probability of what was allowed, [B]."""
         model, rows = self.model, codes.size(0)
         size, device = model.config.sizes[column], codes.device
-        means, spread, logits = model.column(column, codes, features, visible, plain=self._plain)
+        means, spread, logits = model.column(column, features, visible, plain=self._plain)
         logits = logits / self.temperature if self.temperature > 0 else logits * 1e6
         whole = logits.logsumexp(1)
         if len(self.forbidden[column]) < size:

@@ -26,7 +26,6 @@ _SUBSETS = 24       # of columns in a validation
 _LOOKS = 4          # subsets that a held-out row is seen under
 _AT_ONCE = 8192     # rows that the base is fitted on together
 _BASE_ROWS = 200_000  # more add nothing to a covariance
-_SETTLED = 12       # validations in a row without a better one, after which training ends
 
 
 class Settings(Strict):
@@ -133,11 +132,6 @@ class TableTraining:
         loss = totals["loss"] / weight
         self.generator.judge(loss)
         return {"nats": loss, "best": float(self.generator.best_loss)}
-
-    @property
-    def settled(self) -> bool:
-        """Whether more training would not help: many validations in a row brought nothing."""
-        return int(self.generator.misses) >= _SETTLED
 
     def tokens(self, batch: Batch) -> int:
         """Return how many rows a micro-batch holds."""

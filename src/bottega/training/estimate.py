@@ -22,7 +22,7 @@ from bottega.families.base import Generator
 from bottega.training.display import duration
 from bottega.training.optim import hidden_matrices
 from bottega.training.peak import Notebook
-from bottega.training.sizes import Sizes, picture_sizes, sizes
+from bottega.training.sizes import Sizes, item_sizes, sizes
 
 if TYPE_CHECKING:
     from bottega.training.loop import TrainResult
@@ -46,7 +46,7 @@ class Estimate:
         precision: assumed; the run times both.
         utilisation: share of the machine's peak that is reached, and `source`, where it comes from.
         sizes: tokens (pictures) a step and rows a forward pass.
-        item: what is counted, `token` or `picture`.
+        item: what is counted, `token`, `picture` or `row`.
         derived: what the family derived from `depth`.
     """
 
@@ -140,8 +140,9 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     utilisation = float(seen) if isinstance(seen, float) else _UTILISATION
     peak = notebook.peak(precision)
     speed = utilisation * peak / flops
-    pictures = recipe.codec.kind == "image"
-    fresh = picture_sizes(spec) if pictures else sizes(spec, speed, on_gpu=torch.cuda.is_available())
+    item = {"image": "picture", "table": "row"}.get(recipe.codec.kind, "token")
+    fresh = sizes(spec, speed, on_gpu=torch.cuda.is_available()) if item == "token" else \
+        item_sizes(spec, recipe.codec.kind)
     chosen = recorded or fresh
     budget = spec.budget
     if budget.minutes is not None:
@@ -157,11 +158,12 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
         name=recipe.name, parameters=total,
         matrices=sum(p.numel() for p in generator.parameters() if id(p) in matrices),
         flops_per_token=flops,
-        memory_bytes=_RUNTIME_BYTES + 16 * total if pictures else
+        memory_bytes=_RUNTIME_BYTES + 16 * total if item != "token" else
         memory(generator, recipe, max(tables, default=0), chosen.micro_batch * spec.context, precision),
         tokens_per_second=speed, tokens=tokens, steps=max(1, tokens // chosen.batch_tokens), seconds=seconds,
-        kwh_low=low, kwh_high=high, precision=precision, peak=peak, utilisation=utilisation, source="seen in earlier runs" if seen else "assumed before the first run",
-        sizes=chosen, derived=dict(derived()) if callable(derived) else {}, item="picture" if pictures else "token")
+        kwh_low=low, kwh_high=high, precision=precision, peak=peak, utilisation=utilisation,
+        source="seen in earlier runs" if seen else "assumed before the first run", sizes=chosen,
+        derived=dict(derived()) if callable(derived) else {}, item=item)
 
 
 def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home: Path) -> dict[str, Any]:
@@ -200,6 +202,11 @@ def _model(recipe: Recipe, home: Path) -> Generator:
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):
             return build_pictures(recipe, ImageCodec.of(shape), home)  # classes and words are not known yet
+    if recipe.codec.kind == "table":
+        from bottega.codecs.table import TableCodec
+        from bottega.training.media_tables import build_table
+
+        return build_table(recipe, TableCodec.of({}))  # neither are columns
     if recipe.base:
         return families.load(find_bundle(recipe.base, home / "models"))
     with torch.device("meta"):

@@ -166,7 +166,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             torch.cuda.reset_peak_memory_stats()  # the estimate is of the steps, not of trying out precisions
         start = last_save = time.perf_counter()  # timing, compiling and the first look are not the budget's
         progress = clock.progress(step, tokens, seconds())
-        while progress < 1 and not stopping:
+        while progress < 1 and not stopping and not generator.settled:
             began = time.perf_counter()
             batches = objective.batch(step)
             work = sum(objective.tokens(batch) for batch in batches)
@@ -212,8 +212,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
                 last_save = time.perf_counter()
                 progress = clock.progress(step, tokens, seconds()) if spec.budget.minutes else progress
         generator.eval()
-        final = save(finished=progress >= 1)
-    if progress < 1:
+        final = save(finished=progress >= 1 or generator.settled)
+    if not final.finished:
         raise Interrupted(f"stopped after step {step}; everything is saved in {folder}",
                           fix="run the same command to go on, 'bottega train' with --resume")
     say(f"{run.name}: {step} steps, {tokens:,} tokens in {duration(final.seconds)}, "

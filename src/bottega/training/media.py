@@ -1,4 +1,4 @@
-"""What differs between texts and pictures on the way from a recipe to a model; `run.make` walks that way once for both.
+"""What differs between texts, pictures and tables on the way from a recipe to a model; `run.make` walks it for all.
 
 `bottega train recipes/digits-vae.yaml` uses `Pictures`, `bottega train recipes/python-lm.yaml` uses `Texts`.
 """
@@ -33,6 +33,7 @@ from bottega.families.pictures import PictureGenerator
 from bottega.families.vae import VAE
 from bottega.objectives.base import Objective
 from bottega.training import picture_look, picture_report
+from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
 
 _KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
@@ -277,4 +278,4 @@ def latents_of(recipe: Recipe, home: Path) -> Bundle | None:
     return bundle
 
 
-MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures()}
+MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures(), "table": Tables()}

@@ -12,6 +12,7 @@ from bottega.core.recipe import TrainingSpec
 
 _STEPS = 2000
 _PICTURES = 64  # a step: many small steps teach a small network most
+_ROWS = 256
 _LEAST, _MOST = 2048, 1 << 19
 _STEPS_BUDGET_BATCH = 8192
 _CPU_PASS, _GPU_PASS = 4096, 32768  # tokens a forward pass: fits the caches of a CPU, fills a GPU
@@ -26,10 +27,11 @@ class Sizes:
     reason: str
 
 
-def picture_sizes(spec: TrainingSpec) -> Sizes:
-    """Return pictures an optimiser step and a forward pass, counted in `batch_tokens` and `micro_batch`."""
-    batch = spec.batch or _PICTURES
-    reason = "as the recipe says" if spec.batch else "the default for pictures"
+def item_sizes(spec: TrainingSpec, medium: str) -> Sizes:
+    """Return pictures or rows an optimiser step and a forward pass, counted in `batch_tokens` and `micro_batch`."""
+    batch = spec.batch or (_ROWS if medium == "table" else _PICTURES)
+    reason = "as the recipe says" if spec.batch else "the default for rows" if medium == "table" else \
+        "the default for pictures"
     return Sizes(batch, min(batch, spec.micro_batch or batch), reason)
 
 

@@ -57,7 +57,7 @@ def repeatable(device: torch.device, strict: bool = True) -> Iterator[None]:
         yield
         return
     torch.use_deterministic_algorithms(True, warn_only=not strict)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing is read that was not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing is read that was not written
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from bottega.workshop.lane import Delta, Lane
 from bottega.workshop.models import Served
 from bottega.workshop.picture_lane import PictureLane, facts
 from bottega.workshop.store import Store
+from bottega.workshop.table_lane import TableLane
 from bottega.workshop.works import Status, Work, WorkOutput
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Order:
     """What someone wants: a request to a model (an alias, a name, or None for the default), and who asks where.
 
     Attributes:
-        medium: what is to be made, `text` or `image`; a model that makes something else is refused.
+        medium: what is to be made, `text`, `image` or `table`; a model that makes something else is refused.
         previews: deliver pictures as they grow, too.
     """
 
@@ -44,7 +45,7 @@ class Order:
     request: Request
     door: str
     principal: str = "local"
-    medium: Literal["text", "image"] = "text"
+    medium: Literal["text", "image", "table"] = "text"
     previews: bool = False
 
 
@@ -88,7 +89,7 @@ class Job:
         self._wake: asyncio.Future[None] | None = None
         self._error: BottegaError | None = None
         self._over = False
-        self.lanes: list[Lane] | list[PictureLane] = []
+        self.lanes: list[Lane] | list[PictureLane] | list[TableLane] = []
         self.verdicts: list[Verdict] = []
         self._request: Request = order.request
         self._maker: Maker | None = None
@@ -118,18 +119,20 @@ class Job:
         self._ticket = maker.prepare(request, self._deliver)
         plan = self._ticket.plan
         self.seed, self.prompt_tokens, self.controls = plan.seed, len(plan.prompt), plan.controls
-        if self.served.medium == "image":
+        if self.served.medium != "text":
             signed = maker.engine.sign(plan)
-            self.lanes = [PictureLane(number, facts(self.id, number, plan.request, self.served, signed),
-                                      previews=self.order.previews) for number in range(plan.wanted)]
+            told = [facts(self.id, number, plan.request, self.served, signed) for number in range(plan.wanted)]
+            self.lanes = [TableLane(number, said) for number, said in enumerate(told)] \
+                if self.served.medium == "table" else \
+                [PictureLane(number, said, previews=self.order.previews) for number, said in enumerate(told)]
         else:
             self.lanes = [Lane(number, self._guard.stream(number)) for number in range(plan.wanted)]
         maker.submit(self._ticket)
 
     def _deliver(self, steps: list[Step], end: Result | BottegaError | None) -> None:
         """Take news from the model's thread to the event loop."""
-        if self.served.medium == "image":
-            steps = [shown for step in steps if isinstance(lane := self.lanes[step.output], PictureLane)
+        if self.served.medium != "text":
+            steps = [shown for step in steps if not isinstance(lane := self.lanes[step.output], Lane)
                      and (shown := lane.encode(step)) is not None]
         try:
             self._loop.call_soon_threadsafe(self._receive, steps, end)

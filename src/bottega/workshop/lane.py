@@ -25,6 +25,7 @@ class Delta:
     Attributes:
         text: new text, and `steps` the tokens that made it.
         png: PNG file of a picture, or (without `finish`) a preview of it at step `index`.
+        rows: new rows of a table, as `core.table.Table`s; `notes`: what to know of them.
     """
 
     output: int
@@ -33,6 +34,8 @@ class Delta:
     finish: str | None = None
     png: bytes | None = None
     index: int = 0
+    rows: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Lane:

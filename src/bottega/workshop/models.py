@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 DEFAULT_ALIAS = "assistant"
 ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
 _LOOK_AGAIN = 1.0  # seconds
-_MAKES = {"text": "texts", "image": "pictures"}
-_ASK = {"text": "ask it at /v1/chat/completions, or name a model of pictures",
-        "image": "ask it at /v1/images/generations, or name a model of texts"}
+_MAKES = {"text": "texts", "image": "pictures", "table": "tables"}
+_ASK = {"text": "ask it at /v1/chat/completions, or name another model",
+        "image": "ask it at /v1/images/generations, or name a model of texts",
+        "table": "ask it at /v1/tables/generations, or name a model of texts"}
 _LOADED = 4  # models kept in memory; the one that was idle longest makes room
 
 
@@ -41,7 +42,7 @@ class Served:
         answers: whether the model was tuned to answer conversations.
         created: when the model was made, in seconds since 1970.
         context: tokens that a prompt with its output may have.
-        medium: `text` or `image`.
+        medium: `text`, `image` or `table`.
     """
 
     id: str
@@ -183,7 +184,7 @@ class Models:
         if not model:
             fitting = [served for served in self._sorted() if medium in (None, served.medium)]
             if not fitting:
-                kind = "no model of pictures" if medium == "image" else "no model"
+                kind = f"no model of {_MAKES[medium]}" if medium in ("image", "table") else "no model"
                 raise NotFoundError(f"the workshop holds {kind}", where=str(self._home),
                                     fix="run 'bottega demo', or train one with 'bottega train'")
             return fitting[0]
@@ -205,7 +206,8 @@ class Models:
 
         loaded = await self.maker(served)
         if not isinstance(loaded, Batcher):
-            raise InputError(f"'{served.id}' makes pictures, not texts", where="model", fix=_ASK["image"])
+            raise InputError(f"'{served.id}' makes {_MAKES[served.medium]}, not texts", where="model",
+                             fix=_ASK[served.medium])
         return loaded
 
     async def maker(self, served: Served) -> Maker:
@@ -237,10 +239,11 @@ class Models:
         from bottega.generation.batcher import Batcher
         from bottega.generation.easel import Easel
         from bottega.generation.engine import Engine
-        from bottega.generation.pictures import open_pictures
+        from bottega.generation.pictures import PictureEngine, open_pictures
+        from bottega.generation.tables import TableEngine
 
-        pictures = served.medium == "image"
-        engine = open_pictures(served.path) if pictures else Engine.open(served.path)
+        engine: Engine | PictureEngine | TableEngine = open_pictures(served.path) if served.medium == "image" else \
+            TableEngine.open(served.path) if served.medium == "table" else Engine.open(served.path)
         if engine.model_digest != served.digest:
             raise InputError(f"the model '{served.name}' was made again a moment ago", fix="ask again")
         if isinstance(engine, Engine):

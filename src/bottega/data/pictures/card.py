@@ -38,7 +38,8 @@ def make_card(name: str, spec: DataSpec, files: dict[str, dict[str, Any]], diges
              ".parquet": "application/vnd.apache.parquet"}
     return {
         "@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1", "name": name,
-        "description": f"{facts['stages']['kept']} {kind if kind == 'pictures' else 'rows'} prepared by Bottega from {', '.join(spec.sources)}",
+        "description": f"{facts['stages']['kept']} {'rows' if kind == 'table' else kind} prepared by Bottega from "
+                       f"{', '.join(spec.sources)}",
         "license": " AND ".join(f"({one})" if " " in one else one for one in facts["licences"]) or "unknown",
         "distribution": [
             {"@type": "cr:FileObject", "@id": file, "name": file, "contentUrl": file, "sha256": entry["sha256"],

@@ -27,8 +27,14 @@ from bottega.data.record import Split
 class TableCodec(Protocol):
     """What is needed of a codec; `codecs.table.TableCodec` keeps it."""
 
-    spec: Any
-    schema: Schema
+    @property
+    def spec(self) -> Any:
+        """What was asked for."""
+
+    @property
+    def schema(self) -> Schema:
+        """The table's columns."""
+
 
     @property
     def rules(self) -> list[Any]:

@@ -105,7 +105,8 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
                  "columns": {column.name: column.kind for column in codec.schema.columns},
                  "stages": {"read": data.num_rows, "kept": len(whole), "dropped": sum(dropped.values())},
                  "splits": {split: {"rows": len(tables[split])} for split in SPLITS}}
-        fields = {column.name: (_TYPES.get(column.kind, "sc:Text"), column.kind) for column in codec.schema.columns}
+        fields = {column.name: (_TYPES.get(column.kind, "sc:Text"), str(column.kind))
+                  for column in codec.schema.columns}
         write_json(folder / CARD, make_card(name, spec, files, digest, facts, kind="table", rows="rows-train.parquet",
                                             fields=fields))
         Lineage(kind="dataset", name=name, content=digest, step="prepare table", seed=seed,

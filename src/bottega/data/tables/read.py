@@ -1,4 +1,4 @@
-"""A CSV or Parquet file, or a built-in set, as an Arrow table whose columns have types. `pytest tests/data/test_tables.py`.
+"""A CSV or Parquet file, or a built-in set, as an Arrow table of typed columns. `pytest tests/data/test_tables.py`.
 
 Text is read first, types are tried after: what is not quite a number is then told with its row, and nothing is
 turned into a missing value without a word.
@@ -121,7 +121,7 @@ def _csv(path: Path, names: list[str]) -> Any:
                                                  strings_can_be_null=False))
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} is no table of {len(header)} columns: {str(error)[:200]}", where=str(path),
-                        fix="quote cells that hold the delimiter; name the columns with codec.names if there is no header"
+                        fix="quote cells that hold the delimiter; without a header name the columns with codec.names"
                         ) from None
     if encoding != _ENCODINGS[0]:
         say(f"{path} is not UTF-8: read as {encoding}")
@@ -199,7 +199,8 @@ def _tell_odd(known: list[str], name: str) -> None:
     """Say what keeps a column of numbers from being one, and which cells a spreadsheet would run."""
     odd = [value for value in known if not _is_number(value)]
     if odd and len(odd) <= (1 - _NEARLY) * len(known) and len(known) >= 20:
-        say(f"warning: column '{name}' is read as text: {len(odd)} of its values are no numbers, such as '{odd[0][:40]}'")
+        say(f"warning: column '{name}' is read as text: {len(odd)} of its values are no numbers, such as "
+            f"'{odd[0][:40]}'")
     formulas = [value for value in known if value.startswith(_FORMULA) and not _is_number(value)]
     if formulas:
         say(f"warning: column '{name}' holds what a spreadsheet would run as a formula, such as '{formulas[0][:40]}'; "

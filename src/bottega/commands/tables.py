@@ -1,0 +1,224 @@
+"""What `bottega generate` and `bottega reproduce` do with models of tables; and `bottega table` for the impatient."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bottega.commands.common import Json, ModelName, emit, medium_of, model_path, start
+
+if TYPE_CHECKING:
+    from bottega.core.request import Controls
+    from bottega.core.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="Fit a table, fill its gaps, score its rows, judge what was made.")
+_SUFFIXES = (".parquet", ".csv", ".jsonl")
+_ONLY = ("rows", "conditions", "balance")  # controls that only a model of tables understands
+
+
+def wanted(prompt: str, model: str | None, controls: Controls) -> str | None:
+    """Return the model of tables that is meant, None when none is: `--model`, or the prompt where it names one."""
+    from bottega.core.errors import BottegaError
+
+    for name in ([model] if model else [prompt] if prompt else []):
+        try:
+            if medium_of(model_path(name)) == "table":
+                return name
+        except BottegaError:
+            continue
+    if model is None and any(getattr(controls, name) is not None for name in _ONLY):
+        return model_path(None, "table").name
+    return None
+
+
+def generate(prompt: str, model: str, controls: Controls, output: Path | None, as_json: bool) -> None:
+    """Make rows into a Parquet, CSV or JSON Lines file, or as CSV on standard output.
+
+    Raises:
+        BottegaError: as in `Commission.open`, or the file cannot be written.
+    """
+    from bottega.commands.session import Session
+    from bottega.core.errors import InputError
+    from bottega.core.files import write_atomic
+    from bottega.core.progress import track
+    from bottega.core.request import Request
+    from bottega.core.table import join
+
+    if output is not None and output.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(_SUFFIXES)}")
+    request = Request(prompt="" if prompt == model else prompt, controls=controls)
+    with Session(model, "table") as session:
+        whole = session.engine.plan(request).rows
+        deltas = session.stream(request)
+        shown: Iterator[Any] = track(deltas, "making rows", None) if output is not None else deltas
+        made, notes = [], []
+        for delta in shown:
+            made += delta.rows
+            notes += delta.notes
+        rows = join(made)
+        assert session.done is not None
+        assert len(rows) == whole
+        content = session.done.result.outputs[0].steps[0].data
+        work = session.done.work
+    for note in notes:
+        typer.secho(f"note: {note}", fg="yellow", err=True)
+    if output is not None:
+        write_atomic(output, content if output.suffix.lower() == ".parquet" else text_of(rows, output.suffix.lower()))
+    if as_json:
+        said: dict[str, Any] = {"id": work.id, "rows": len(rows), "seed": work.seed, "lineage": work.lineage,
+                                "notes": notes}
+        emit({**said, **({"file": str(output)} if output else {"data": rows.data.to_pylist()})})
+    elif output is not None:
+        typer.echo(str(output))
+    else:
+        sys.stdout.write(text_of(rows, ".csv"))
+
+
+def text_of(table: Table, suffix: str) -> str:
+    """Return rows as CSV with a header (`.csv`) or as JSON Lines (`.jsonl`)."""
+    import json
+
+    if suffix == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.data.to_pylist())
+    import pyarrow.csv as csv
+
+    out = io.BytesIO()
+    csv.write_csv(table.data, out, csv.WriteOptions(quoting_style="needed"))
+    return out.getvalue().decode()
+
+
+def reproduce(file: Path, model: str | None, as_json: bool) -> None:
+    """Make the rows of a Parquet file again from what it carries, and compare; exit code 1 if they differ.
+
+    Raises:
+        InputError: the file carries nothing, or the model is another one.
+    """
+    from bottega.commands.session import Session
+    from bottega.core.errors import InputError
+    from bottega.core.request import Request
+    from bottega.core.validate import validate
+    from bottega.workshop.table_lane import facts_of
+
+    try:
+        before = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}", fix="give a Parquet file of ours") from None
+    facts = facts_of(before)
+    if facts is None or not isinstance(facts.get("model"), dict) or "controls" not in facts:
+        raise InputError(f"{file} does not say how it was made", fix="give a Parquet file that Bottega made")
+    with Session(model or str(facts["model"].get("name"))) as session:
+        if session.served.digest != facts["model"].get("digest"):
+            raise InputError(f"the model is not the one that made {file}", fix="name the right one with --model")
+        wish = validate(Request, {"prompt": "", "controls": facts["controls"]}, where=str(file), error=InputError)
+        made = session.make(wish).outputs[0].steps[0].data
+    same = _rows(made).equals(_rows(before))
+    if as_json:
+        emit({"same": same})
+    else:
+        typer.echo("same rows" if same else "different rows")
+    if not same:
+        raise typer.Exit(1)
+
+
+def _rows(content: bytes) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(io.BytesIO(content)).replace_schema_metadata(None)
+
+
+@app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+    name: Annotated[str | None, typer.Option(help="Of the model. Default: the file's.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="That every row keeps, such as 'admit <= discharge' "
+                                                        "(repeatable).")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="COLUMN=KIND where the guess is wrong: number, integer, "
+                                                        "datetime, category, boolean, id, text (repeatable).")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest training. Default: by the rows.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make a model of a table without a recipe; 'bottega generate NAME --rows 1000' then makes rows like it.
+
+    Example: bottega table fit patients.csv --rule "admit <= discharge" --kind zip=category
+    """
+    from bottega import tables
+
+    start(as_json)
+    kinds: dict[str, Any] = dict(_pair(item) for item in kind or [])
+    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, minutes=minutes, seed=seed)
+    if as_json:
+        emit({"name": model.bundle.name, "path": str(model.bundle.path), "metrics": model.bundle.meta["metrics"]})
+        return
+    typer.secho(f"\n{model.bundle.name} is ready: {model.bundle.path}", bold=True)
+    typer.echo(f"try it: bottega generate {model.bundle.name} --rows 1000 -o out.parquet")
+
+
+def _pair(item: str) -> tuple[str, str]:
+    from bottega.core.errors import InputError
+
+    name, sign, kind = item.rpartition("=")
+    if not sign or not name:
+        raise InputError(f"'{item}' is not COLUMN=KIND", where="--kind", fix="for instance --kind zip=category")
+    return name, kind
+
+
+@app.command()
+def impute(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet file with gaps.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet, CSV or JSON Lines file to write.")],
+    model: ModelName = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fill the missing values of rows, each drawn given the rest of its row.
+
+    Example: bottega table impute gaps.csv -m patients-table -o filled.csv
+    """
+    from bottega import tables
+    from bottega.core.files import write_atomic
+
+    start(as_json)
+    loaded = tables.load(model_path(model, "table"))
+    filled = loaded.impute(table, seed=seed)
+    write_atomic(output, tables.parquet_of(filled) if output.suffix.lower() == ".parquet" else
+                 text_of(filled, output.suffix.lower()))
+    if as_json:
+        emit({"file": str(output), "rows": len(filled)})
+    else:
+        typer.echo(str(output))
+
+
+@app.command()
+def score(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+    model: ModelName = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many rows to show.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show the rows that the model finds least probable: outliers, errors, drift.
+
+    Example: bottega table score new.csv -m patients-table
+    """
+    import numpy as np
+
+    from bottega import tables
+
+    start(as_json)
+    loaded = tables.load(model_path(model, "table"))
+    rows = loaded.read(table)
+    found = loaded.log_prob(rows)
+    order = np.argsort(found)[:n]
+    if as_json:
+        emit({"mean": float(found.mean()), "rows": [{"row": int(row) + 1, "log_prob": float(found[row])}
+                                                    for row in order]})
+        return
+    typer.echo(f"mean {found.mean():.2f} nats over {len(found)} rows; the least probable:")
+    for row in order:
+        shown = ", ".join(f"{name} {value}" for name, value in rows.take(np.array([row])).data.to_pylist()[0].items())
+        typer.echo(f"  row {row + 1:6}  {found[row]:8.2f}  {shown[:140]}")

@@ -1,0 +1,380 @@
+"""A loaded model of tables: `bottega generate "" --model patients-table --rows 5000 --where "diagnosis = malignant"`.
+
+Rows come in chunks. Every finished row is checked against all rules and conditions; what does not pass is drawn again,
+so that what comes out keeps them all, and the number of rows is the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bottega.codecs.table import TableCodec
+from bottega.core.bundle import Bundle
+from bottega.core.errors import ControlError, InputError
+from bottega.core.files import digest_json
+from bottega.core.lineage import code_digest
+from bottega.core.request import Controls, Output, Request, Result, Step
+from bottega.core.table import Table, join
+from bottega.families.tabular import Tabular
+from bottega.generation import table_conditions
+from bottega.generation.table_conditions import Condition
+from bottega.generation.table_sampler import CHUNK, Allowed, Sampler
+
+_ROWS = 1000        # when nobody says how many
+_HOPELESS = 50      # chunks in a row without one row that passes, after which it is given up
+_THIN = 1e-4        # probability of what is asked for under which rows are a scenario, not evidence
+_IDS = 1 << 24      # kind of chance for fresh ids
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A settled request of rows.
+
+    Attributes:
+        request: with the settled controls.
+        seed: that makes the same rows again.
+        rows: to make.
+        conditions: in the types of the columns.
+        asked: what they say of the latent columns.
+        wanted: outputs: one table.
+        prompt: tokens read: none.
+    """
+
+    request: Request
+    seed: int
+    rows: int
+    conditions: tuple[Condition, ...]
+    asked: Mapping[int, Allowed]
+    wanted: int = 1
+    prompt: tuple[int, ...] = ()
+
+    @property
+    def controls(self) -> Controls:
+        """The settled controls."""
+        return self.request.controls
+
+
+@dataclass
+class Support:
+    """How probable what was asked for is, and how much was drawn to get it.
+
+    Attributes:
+        probability: of the conditions, by the model; 1 without any.
+        expected: rows among the training rows that probability stands for.
+        drawn, kept: rows.
+    """
+
+    probability: float = 1.0
+    expected: float = 0.0
+    drawn: int = 0
+    kept: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """What people must know of these rows, if anything."""
+        if self.probability < _THIN or self.expected < 5:
+            return (f"about {self.expected:.1f} training rows are like this (probability {self.probability:.2g}): "
+                    "take the rows as a scenario, not as evidence")
+        return None
+
+
+class TableEngine:
+    """One model of a table.
+
+    Args:
+        model: in evaluation mode.
+        codec: of its columns.
+        controls: defaults that came with the model.
+        model_digest: digest of the bundle.
+        lineage: where the model came from.
+
+    Attributes:
+        family: for messages.
+        understands: controls it obeys.
+    """
+
+    family = "tabular"
+    understands = frozenset({"rows", "seed", "temperature", "conditions", "balance"})
+    at_once = 1
+    takes_turns = True
+
+    def __init__(self, model: Tabular, codec: TableCodec, *, controls: Controls, model_digest: str,
+                 lineage: dict[str, Any]) -> None:
+        self.model, self.codec = model, codec
+        self.model_digest, self.lineage = model_digest, lineage
+        self.controls = controls
+
+    @classmethod
+    def open(cls, model: Path | Bundle) -> TableEngine:
+        """Verify a bundle and load it.
+
+        Raises:
+            InputError: no such folder, not a bundle, or not a model of tables.
+            CorruptError: a file does not match the manifest.
+        """
+        bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+        if bundle.meta.get("codec") != "table":
+            raise InputError(f"{bundle.path} is a model of {bundle.meta.get('codec', 'text')}, not of a table",
+                             fix="choose a model of a table; see 'bottega models'")
+        loaded = Tabular.load(bundle.path)
+        if torch.cuda.is_available():
+            loaded = loaded.cuda()
+        return cls(loaded, TableCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
+                   lineage={"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest})
+
+    def plan(self, request: Request) -> TablePlan:
+        """Settle a request.
+
+        Raises:
+            ControlError: an unknown control, column or level, or conditions that no row can meet.
+            InputError: a prompt, a picture or a conversation.
+        """
+        request.controls.require(self.understands, self.family)
+        if request.messages is not None or request.prompt or request.suffix is not None or request.of_pictures:
+            raise InputError("a model of a table takes no text", where="prompt",
+                             fix='leave it empty and say what is wanted with conditions: --where "age > 70"')
+        controls = request.controls.over(self.controls)
+        conditions = tuple(table_conditions.of(controls.conditions or {}, self.codec))
+        asked = table_conditions.allowed(list(conditions), self.codec)
+        if controls.balance:
+            self._balance(controls.balance)
+        if controls.seed is None:
+            controls = controls.model_copy(update={"seed": secrets.randbits(53)})
+        assert controls.seed is not None
+        return TablePlan(request.model_copy(update={"controls": controls}), controls.seed, controls.rows or _ROWS,
+                         conditions, asked)
+
+    def steps(self, plan: TablePlan) -> Iterator[list[Step]]:
+        """Yield chunks of rows: the data of a step is a `Table`; the last one says `finish`, and what to know of them.
+
+        Raises:
+            ControlError: no row that was drawn meets the conditions.
+        """
+        left = plan.rows
+        for index, (table, support) in enumerate(self.chunks(plan)):
+            left -= len(table)
+            told = (support.warning,) if not left and support.warning else ()
+            yield [Step(output=0, index=index, kind="row", data=table, finish=None if left else "end", changes=told)]
+
+    def chunks(self, plan: TablePlan) -> Iterator[tuple[Table, Support]]:
+        """Yield the rows of a plan in tables of at most `CHUNK`, each with what was seen of their support so far.
+
+        Raises:
+            ControlError: as in `steps`.
+        """
+        sampler = Sampler(self.model, [latent.coding.forbidden for latent in self.codec.latents],
+                          1.0 if plan.controls.temperature is None else plan.controls.temperature)
+        keep = _Keep(self.codec)
+        support, chunk, empty, chances = Support(expected=self.codec.rows), 0, 0, []
+        for name, asked, conditions, rows in self._parts(plan):
+            left = rows
+            while left:
+                drawn = sampler.draw(CHUNK, plan.seed, chunk, asked=asked)
+                rng = np.random.default_rng([plan.seed, chunk, _IDS])
+                table = self.codec.decode(drawn.codes, drawn.places, rng=rng)
+                table = table.take(keep.passes(table, conditions))
+                support.drawn += CHUNK
+                support.kept += len(table)
+                chances.append(drawn.probability * max(len(table), 0.5) / CHUNK)
+                chunk += 1
+                empty = 0 if len(table) else empty + 1
+                if empty >= _HOPELESS:
+                    raise ControlError(f"none of {empty * CHUNK:,} rows meets {name}", where="conditions",
+                                       fix="no such record may exist; ask for less, or one condition at a time")
+                table = table.take(np.arange(min(left, len(table))))
+                keep.remember(table)
+                left -= len(table)
+                if plan.conditions:
+                    support.probability = float(np.mean(chances))
+                    support.expected = support.probability * self.codec.rows
+                if len(table):
+                    yield table, support
+
+    def _parts(self, plan: TablePlan) -> Iterator[tuple[str, Mapping[int, Allowed], list[Condition], int]]:
+        """Yield what to draw: once, or once for each level that `balance` gives a share."""
+        conditions = list(plan.conditions)
+        told = " and ".join(condition.text for condition in conditions) or "the rules"
+        if not plan.controls.balance:
+            yield told, plan.asked, conditions, plan.rows
+            return
+        column, shares = self._balance(plan.controls.balance)
+        edges = np.rint(np.cumsum([share for _, share in shares]) * plan.rows).astype(int)
+        for (level, _), rows in zip(shares, np.diff(edges, prepend=0).tolist(), strict=True):
+            more = [*conditions, *table_conditions.of({column: level}, self.codec)]
+            yield f"{column} = {level}", table_conditions.allowed(more, self.codec), more, rows
+
+    def _balance(self, balance: Mapping[str, Mapping[str, float]]) -> tuple[str, list[tuple[str, float]]]:
+        """Return the column to balance and the share of each level.
+
+        Raises:
+            ControlError: more than one column, unknown levels, or shares that do not add up to 1.
+        """
+        if len(balance) != 1:
+            raise ControlError(f"balance names {len(balance)} columns", where="balance", fix="name one")
+        column, shares = next(iter(balance.items()))
+        for level, share in shares.items():
+            table_conditions.of({column: level}, self.codec)
+            if not 0 <= share <= 1:
+                raise ControlError(f"the share of '{level}' is {share}", where="balance",
+                                   fix="give a number from 0 to 1")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise ControlError(f"the shares of '{column}' add up to {sum(shares.values()):g}", where="balance",
+                               fix="make them add up to 1")
+        return column, list(shares.items())
+
+    def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | list[str] | None = None,
+               balance: Mapping[str, Mapping[str, float]] | None = None, temperature: float | None = None) -> Table:
+        """Return rows; see `Controls` for what can be asked.
+
+        Raises:
+            ControlError: as in `plan` and `steps`.
+        """
+        controls = Controls.parse({"rows": rows, "seed": seed, **({"conditions": conditions} if conditions else {}),
+                                   **({"balance": balance} if balance else {}),
+                                   **({"temperature": temperature} if temperature is not None else {})})
+        return join(table for table, _ in self.chunks(self.plan(Request(prompt="", controls=controls))))
+
+    def impute(self, table: Table, *, seed: int = 0) -> Table:
+        """Return the rows with every missing value of a learned column drawn, given the rest of its row.
+
+        Raises:
+            DataError: a column of the model is missing.
+        """
+        table = Table(self.codec.schema, table.data)
+        codes, places = self.codec.encode(table)
+        hidden = np.stack([_missing(table, latent.columns) for latent in self.codec.latents], 1)
+        codings = [latent.coding for latent in self.codec.latents]
+        gone = [[coding.size - 1] if coding.missing and coding.size > 1 else [] for coding in codings]
+        sampler = Sampler(self.model, [coding.forbidden + more for coding, more in zip(codings, gone, strict=True)])
+        chunk = 0
+        for pattern in np.unique(hidden, axis=0):
+            rows = np.flatnonzero((hidden == pattern).all(1))
+            if not pattern.any():
+                continue
+            for first in range(0, len(rows), CHUNK):
+                part = rows[first:first + CHUNK]
+                drawn = sampler.draw(len(part), seed, chunk, fixed=(codes[part], places[part], ~pattern))
+                codes[part], places[part] = drawn.codes, drawn.places
+                chunk += 1
+        made = self.codec.decode(codes, places, rng=np.random.default_rng([seed, _IDS]))
+        import pyarrow.compute as pc
+
+        data = table.data
+        for place, name in enumerate(self.codec.schema.names):
+            data = data.set_column(place, name, pc.coalesce(table.data[name], made.data[name]))
+        return Table(self.codec.schema, data)
+
+    @torch.no_grad()
+    def log_prob(self, table: Table, *, orders: int = 1, seed: int = 0) -> NDArray[np.float64]:
+        """Return the log-probability of each row's codes in nats, float64 [N], as the mean over random orders.
+
+        Rows the model finds improbable are outliers; a falling mean over time is drift.
+        """
+        codes, places = (torch.from_numpy(part) for part in self.codec.encode(Table(self.codec.schema, table.data)))
+        codes, total = codes.long(), np.zeros(len(table))
+        count = codes.size(1)
+        for number in range(orders):
+            order = np.random.default_rng([seed, number]).permutation(count)
+            for first in range(0, len(table), CHUNK):
+                part = slice(first, first + CHUNK)
+                visible = torch.zeros(count, dtype=torch.bool)
+                features = self.model.base.encode(codes[part], places[part])
+                for column in order:
+                    _, _, logits = self.model.column(int(column), features, visible)
+                    total[part] += logits.log_softmax(1).gather(1, codes[part][:, column:column + 1])[:, 0].numpy()
+                    visible[column] = True
+        return total / orders
+
+    @torch.no_grad()
+    def predict(self, table: Table, column: str) -> tuple[NDArray[np.float32], list[str]]:
+        """Return the probability of each level of a coded column given the rest of each row, float32 [N, levels].
+
+        Raises:
+            ControlError: the model does not learn that column as levels.
+        """
+        place = next((index for index, latent in enumerate(self.codec.latents)
+                      if latent.columns == [column] and not latent.coding.column.ordered), None)
+        if place is None:
+            raise ControlError(f"'{column}' is not learned as levels", where="predict",
+                               fix=f"name one of {', '.join(self.codec.schema.names)}")
+        codes, places = (torch.from_numpy(part) for part in self.codec.encode(Table(self.codec.schema, table.data)))
+        codes, found = codes.long(), []
+        visible = torch.ones(codes.size(1), dtype=torch.bool)
+        visible[place] = False
+        coding = self.codec.latents[place].coding
+        for first in range(0, len(table), CHUNK):
+            part = slice(first, first + CHUNK)
+            features = self.model.base.encode(codes[part], places[part])
+            _, _, logits = self.model.column(place, features, visible)
+            found.append(logits[:, :coding.shown].softmax(1).numpy())
+        return np.concatenate(found), coding.column.levels[:coding.shown]
+
+    def result(self, plan: TablePlan, steps: list[Step], seconds: float) -> Result:
+        """Sign what was made."""
+        return Result(outputs=[Output(steps=steps, finish="end")], prompt_tokens=0, new_tokens=plan.rows,
+                      seed=plan.seed, seconds=seconds, model=self.model_digest, lineage=self.sign(plan))
+
+    def generate(self, request: Request) -> Result:
+        """Make the rows of a request; each step of the output holds a table.
+
+        Raises:
+            ControlError, InputError: as in `plan` and `steps`.
+        """
+        plan, start = self.plan(request), time.perf_counter()
+        made = [step for steps in self.steps(plan) for step in steps]
+        return self.result(plan, made, time.perf_counter() - start)
+
+    def sign(self, plan: TablePlan) -> dict[str, Any]:
+        """Return what makes the rows again: model, digest of the request, settled controls, code."""
+        return {**self.lineage, "model": self.model_digest,
+                "request": digest_json(plan.request.model_dump(mode="json", exclude_none=True)),
+                "controls": plan.controls.model_dump(mode="json", exclude_none=True), "seed": plan.seed,
+                "code": code_digest(), "torch": str(torch.__version__)}
+
+
+class _Keep:
+    """Which rows pass: all rules, all conditions, and no key twice."""
+
+    def __init__(self, codec: TableCodec) -> None:
+        self._rules = [rule for rule in codec.rules if rule.form not in ("unique", "function", "combination")]
+        self._unique = [(rule.columns, set[tuple[Any, ...]]()) for rule in codec.rules if rule.form == "unique"]
+
+    def passes(self, table: Table, conditions: list[Condition]) -> NDArray[np.bool_]:
+        """Return bool [N]."""
+        good = np.ones(len(table), bool)
+        for rule in self._rules:
+            good &= ~rule.broken(table)
+        for condition in conditions:
+            good &= condition.met(table)
+        for columns, seen in self._unique:
+            new = set(seen)
+            for row, key in enumerate(self._keys(table, columns)):
+                if good[row] and None not in key:
+                    good[row] = key not in new
+                    new.add(key)
+        return good
+
+    def remember(self, table: Table) -> None:
+        """Note the keys of rows that were given out."""
+        for columns, seen in self._unique:
+            seen.update(key for key in self._keys(table, columns) if None not in key)
+
+    @staticmethod
+    def _keys(table: Table, columns: list[str]) -> list[tuple[Any, ...]]:
+        return list(zip(*(table.data[name].to_pylist() for name in columns), strict=True))
+
+
+def _missing(table: Table, columns: list[str]) -> NDArray[np.bool_]:
+    found = np.zeros(len(table), bool)
+    for name in columns:
+        found |= table.data[name].is_null().to_numpy(zero_copy_only=False)
+    return found

@@ -1,0 +1,100 @@
+"""Tables on the way from a recipe to a model; `bottega train recipes/patients-table.yaml` uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bottega import families, objectives
+from bottega.codecs.table import TableCodec
+from bottega.core.bundle import Bundle
+from bottega.core.errors import RecipeError
+from bottega.core.recipe import Recipe
+from bottega.core.request import Controls
+from bottega.data.tables.dataset import TableDataset
+from bottega.data.tables.prepare import prepare_table
+from bottega.families.base import Generator
+from bottega.families.tabular import Tabular
+from bottega.objectives.base import Objective
+from bottega.training.sizes import Sizes
+
+_FACTS = {"sizes": [2, 2], "ordered": [False, False], "missing": [False, False], "shares": [0.5] * 4}
+
+
+class Tables:
+    """One table; see `media.Medium`."""
+
+    def check(self, recipe: Recipe, base: Bundle | None, home: Path) -> None:
+        """See `Medium.check`."""
+        if recipe.objective.kind != "tables":
+            raise RecipeError(f"tables are not trained by objective '{recipe.objective.kind}'", where="objective.kind",
+                              fix="write objective: {kind: tables}")
+        if base is not None:
+            raise RecipeError("a model of a table cannot start from another one", where="base", fix="leave it out")
+        spec = TableCodec.of(recipe.codec.overrides).spec
+        if len(set(spec.names)) != len(spec.names):
+            raise RecipeError("codec.names holds a name twice", where="codec.names", fix="give each column its own")
+        family = families.table_family(recipe.generator.family)
+        family.Config.derive(recipe.generator.depth, _FACTS, recipe.generator.overrides)  # type: ignore[arg-type]
+        recipe.controls.require(family.understands, recipe.generator.family)
+
+    def dataset(self, recipe: Recipe, home: Path) -> TableDataset[TableCodec]:
+        """See `Medium.dataset`."""
+        return prepare_table(recipe.data, TableCodec.of(recipe.codec.overrides), home=home, seed=recipe.seed)
+
+    def codec(self, recipe: Recipe, dataset: TableDataset[TableCodec], base: Bundle | None, home: Path) -> TableCodec:
+        """Return the codec that the dataset was prepared with."""
+        return dataset.codec
+
+    def save_codec(self, codec: TableCodec, folder: Path, recipe: Recipe) -> None:
+        """See `Medium.save_codec`."""
+        codec.save(folder)
+
+    def generator(self, recipe: Recipe, codec: TableCodec, base: Bundle | None, home: Path) -> Generator:
+        """See `Medium.generator`."""
+        torch.manual_seed(recipe.seed)
+        return build_table(recipe, codec)
+
+    def objective(self, recipe: Recipe, dataset: TableDataset[TableCodec], codec: TableCodec, generator: Any,
+                  base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
+        """See `Medium.objective`."""
+        found: Objective = objectives.objective_class("tables")(
+            generator, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed)
+        return found
+
+    def sampler(self, recipe: Recipe, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec],
+                run: Path) -> Callable[[int], str]:
+        """Return a function that shows two rows."""
+        def sample(_: int) -> str:
+            from bottega.generation.tables import TableEngine
+
+            engine = TableEngine(generator, codec, controls=Controls(), model_digest="", lineage={})
+            rows = engine.sample(2, seed=recipe.seed).data.to_pylist()
+            return "\n  ".join(", ".join(f"{name} {value}" for name, value in list(row.items())[:8]) for row in rows)
+
+        return sample
+
+    def report(self, bundle: Bundle, dataset: TableDataset[TableCodec], home: Path) -> None:
+        """Write the run's report.html: quality and privacy of as many rows as are held out."""
+        from bottega.core.progress import say
+        from bottega.training import table_report
+
+        say(f"report: {table_report.write(bundle, dataset, home)}")
+
+
+def build_table(recipe: Recipe, codec: TableCodec) -> Tabular:
+    """Return a fresh model of a codec's columns; weights are drawn from torch's global generator.
+
+    Raises:
+        RecipeError: unknown family or key, or a bad value.
+    """
+    family = families.table_family(recipe.generator.family)
+    codings = [latent.coding for latent in codec.latents]
+    facts = {"sizes": codec.sizes, "ordered": [coding.column.ordered for coding in codings],
+             "missing": [coding.missing for coding in codings],
+             "shares": [share for coding in codings for share in coding.share]} if codings else _FACTS
+    config: Any = family.Config
+    return family(config.derive(recipe.generator.depth, facts, recipe.generator.overrides))

@@ -1,0 +1,103 @@
+"""The page of a model of a table: quality and privacy of rows it makes, beside fresh real rows; and the release gate.
+
+`bottega train` writes it into the run; `bottega evaluate NAME` judges again with more rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bottega.codecs.table import TableCodec
+from bottega.core.bundle import Bundle
+from bottega.core.errors import InputError
+from bottega.core.files import write_json
+from bottega.core.recipe import Recipe
+from bottega.core.table import Table
+from bottega.core.validate import validate
+from bottega.data.tables.dataset import TableDataset
+from bottega.data.tables.prepare import prepare_table
+from bottega.evaluation.table_judge import TableScores, gate, judge_table
+from bottega.evaluation.table_report import write_page
+from bottega.generation.tables import TableEngine
+
+REPORT, SCORES = "report.html", "table_scores.json"
+_QUICK, _WHOLE = 2000, 10_000  # rows that are judged
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows of a model with their scores.
+
+    Attributes:
+        scores: see `evaluation.table_judge`.
+        real: training rows of the same number; `made`: the synthetic rows.
+        reasons: why the model should not be released; empty when nothing speaks against it.
+    """
+
+    scores: TableScores
+    real: Table
+    made: Table
+    title: str
+    facts: dict[str, Any]
+    reasons: list[str]
+
+    def save(self, path: Path | str) -> Path:
+        """Write the page, and its figures as JSON beside it.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        path = Path(path)
+        write_json(path.with_suffix(".json"), {**self.scores.plain(), "reasons": self.reasons})
+        return write_page(self.scores, self.real, self.made, path, title=self.title, facts=self.facts)
+
+
+def judged(bundle: Bundle, home: Path, *, seed: int = 0, quick: bool = False) -> Judged:
+    """Judge a model on rows that it makes, beside the rows it was made from and the held-out ones.
+
+    Args:
+        bundle: a model of a table that was trained in this workshop.
+        home: the workshop; the data is prepared again where it is gone.
+        seed: of the rows, and of what is random in the judging.
+        quick: fewer rows, and no attack that takes long.
+
+    Raises:
+        InputError: the model has no recipe, or its data is not there.
+    """
+    if "recipe" not in bundle.meta or bundle.meta.get("codec") != "table":
+        raise InputError(f"'{bundle.name}' was not trained here on a table", fix="name a model of a table")
+    recipe = validate(Recipe, bundle.meta["recipe"], where="bottega.json", error=InputError)
+    data = prepare_table(recipe.data, TableCodec.of(recipe.codec.overrides), home=home, seed=recipe.seed)
+    return judge(bundle, data, seed=seed, quick=quick)
+
+
+def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quick: bool = False) -> Judged:
+    """Judge a model on its prepared data; see `judged`."""
+    engine, most = TableEngine.open(bundle), _QUICK if quick else _WHOLE
+    train, held = data.table("train"), data.table("validation")
+    pick = np.random.default_rng(seed)
+    held = held.take(pick.permutation(len(held))[:most])
+    real = train.take(pick.permutation(len(train))[:most])
+    made = engine.sample(len(real), seed=seed)
+    scores = judge_table(made, real, held, seed=seed, quick=quick, rules=data.codec.rules)
+    meta = bundle.meta
+    facts = {"rows of training": f"{data.codec.rows:,}", "columns": len(data.codec.schema.columns),
+             "codes": sum(data.codec.sizes), "steps": f"{meta['training']['steps']:,}",
+             "seconds": f"{meta['training']['seconds']:.0f}", "links": "; ".join(
+                 f"{one.key} -> {one.column}" for one in data.codec.mappings) or "none",
+             "rules": "; ".join(rule.text for rule in data.codec.rules) or "none",
+             "rows that anything is kept of": data.codec.spec.protect}
+    return Judged(scores, real, made, f"{bundle.name}: a model of a table", facts, gate(scores))
+
+
+def write(bundle: Bundle, data: TableDataset[TableCodec], home: Path) -> Path:
+    """Write the page of a model into its run, judged on few rows, and return its path.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    return judge(bundle, data, quick=True).save(home / "runs" / bundle.name / REPORT)
