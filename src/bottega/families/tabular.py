@@ -48,6 +48,8 @@ class TabularConfig(base.Config):
         depth: residual blocks.
         width: of the network.
         drop: share of units left out in training.
+        forget: share of visible codes that training hides from the network, which then sees their features only: who
+            reads every code knows the rows by heart.
         ema: largest decay of the averaged weights, which are judged and used.
     """
 
@@ -58,6 +60,7 @@ class TabularConfig(base.Config):
     depth: int = Field(ge=1)
     width: int = Field(ge=8, le=4096)
     drop: float = Field(default=0.1, ge=0, lt=1)
+    forget: float = Field(default=0.2, ge=0, lt=1)
     ema: float = Field(default=0.995, ge=0, lt=1)
 
     # Tables have other facts than texts.
@@ -106,16 +109,29 @@ class Residual(nn.Module):
 
     def __init__(self, features: int, config: TabularConfig) -> None:
         super().__init__()
+        self.forget, self.nothing = config.forget, sum(config.sizes)
         self.enter = nn.Linear(features + len(config.sizes), config.width)
+        self.codes = nn.EmbeddingBag(self.nothing + 1, config.width, mode="sum")  # the last row: no code
+        nn.init.normal_(self.codes.weight, std=0.02)
         self.blocks = nn.ModuleList(_Block(config.width, config.drop) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, sum(config.sizes))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def hidden(self, means: Tensor, visible: Tensor) -> Tensor:
-        """Return float [B, width] of features [B, F] (hidden ones as the base expects them) and bool [D] or [B, D]."""
-        x = self.enter(torch.cat([means, visible.to(means.dtype).expand(means.size(0), -1)], 1))
+    def hidden(self, means: Tensor, flat: Tensor, visible: Tensor) -> Tensor:
+        """Return float [B, width].
+
+        Args:
+            means: features [B, F], hidden ones as the base expects them.
+            flat: int64 [B, D], codes counted through all columns.
+            visible: bool [D] or [B, D].
+        """
+        shown = visible.expand_as(flat)
+        x = self.enter(torch.cat([means, shown.to(means.dtype)], 1))
+        if self.training:
+            shown = shown & (torch.rand(flat.shape, device=flat.device) >= self.forget)
+        x = x + self.codes(torch.where(shown, flat, self.nothing))
         for block in self.blocks:
             x = block(x)
         found: Tensor = self.norm(x)
@@ -151,12 +167,13 @@ class Tabular(base.Generator):
         self.register_buffer("_sums", functional.one_hot(owner, len(config.sizes)).float(), persistent=False)
         self.register_buffer("_starts", torch.tensor(self.offsets[:-1]), persistent=False)
 
-    def column(self, column: int, features: Tensor, visible: Tensor, *,
+    def column(self, column: int, codes: Tensor, features: Tensor, visible: Tensor, *,
                plain: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return the base's means [B, F] and spreads [F] and one column's logits float32 [B, size].
 
         Args:
             column: a hidden one.
+            codes: int64 [B, D].
             features: of the base, float32 [B, F]; those of hidden columns are not looked at.
             visible: bool [D].
             plain: leave the network out, where it adds nothing.
@@ -165,7 +182,7 @@ class Tabular(base.Generator):
         start, end = self.offsets[column], self.offsets[column + 1]
         found = self.base.logits(means, spread)[:, start:end]
         if not plain:
-            hidden = self.best.hidden(means, visible)
+            hidden = self.best.hidden(means, codes + self._starts, visible)
             found = found + functional.linear(hidden, self.best.head.weight[start:end], self.best.head.bias[start:end])
         return means, spread, found
 
@@ -181,7 +198,7 @@ class Tabular(base.Generator):
                 means[span], spread[span] = self.base.conditional(features[span], visible[index])
             known = self.base.logits(means, spread)
         shown = visible.repeat_interleave(rows, 0)
-        hidden = network.hidden(means, shown)  # type: ignore[operator]
+        hidden = network.hidden(means, codes + self._starts, shown)  # type: ignore[operator]
         logits = known + network.head(hidden)  # type: ignore[operator]
         nats = self.nats(logits, codes) * ~shown
         total = (nats.sum(1) * codes.size(1) / (~shown).sum(1)).sum()

@@ -289,7 +289,7 @@ class TableEngine:
                 visible = torch.zeros(count, dtype=torch.bool)
                 features = self.model.base.encode(codes[part], places[part])
                 for column in order:
-                    _, _, logits = self.model.column(int(column), features, visible)
+                    _, _, logits = self.model.column(int(column), codes[part], features, visible)
                     total[part] += logits.log_softmax(1).gather(1, codes[part][:, column:column + 1])[:, 0].numpy()
                     visible[column] = True
         return total / orders
@@ -314,7 +314,7 @@ class TableEngine:
         for first in range(0, len(table), CHUNK):
             part = slice(first, first + CHUNK)
             features = self.model.base.encode(codes[part], places[part])
-            _, _, logits = self.model.column(place, features, visible)
+            _, _, logits = self.model.column(place, codes[part], features, visible)
             found.append(logits[:, :coding.shown].softmax(1).numpy())
         return np.concatenate(found), coding.column.levels[:coding.shown]
 
