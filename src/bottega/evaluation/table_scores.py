@@ -63,9 +63,11 @@ def score(name: str, group: Literal["quality", "utility", "privacy"], better: Be
     if math.isnan(value):
         return None
     plain = {key: figure if isinstance(figure, float) else figure["value"] for key, figure in found.items()}
-    references = {key: plain[key] for key in REFERENCES if not math.isnan(plain.get(key, math.nan))}
-    return Score(name, group, better, value, low, high, references, against,
-                 _verdict(value, low, high, better, against, references), _passed_by(better, references), about)
+    references: dict[str, float] = {
+        key: plain[key] for key in REFERENCES if not math.isnan(plain.get(key, math.nan))}
+    verdict = _verdict(value, low, high, better, against, references)
+    return Score(name, group, better, value, low, high, references, against, verdict,
+                 _passed_by(better, references), about)
 
 
 def way(value: float, bad: float, good: float) -> float:
@@ -83,7 +85,7 @@ def _verdict(value: float, low: float | None, high: float | None, better: Better
     far = way(value, bad, good)
     if far >= _AS_GOOD or (low is not None and high is not None and low <= good <= high and far >= _NEAR):
         return "as fresh real rows"
-    if far >= _NEAR:
+    if far >= _NEAR and against == "independent":  # a third of the way to copies is nowhere near to none
         return "near fresh real rows"
     if far >= _BETWEEN:
         return f"between fresh real rows and {CALLED[against]}"
