@@ -78,7 +78,8 @@ def quality(real: Table, other: Table) -> tuple[float, float]:
             shapes.append(contingency(*(part[:, None] for part in binned[column.name])))
     for i, j in combinations(real.schema.names, 2):
         if i in values and j in values:
-            r = [np.corrcoef(values[i][k], values[j][k])[0, 1] for k in (0, 1)]
+            known = [~np.isnan(values[i][k] + values[j][k]) for k in (0, 1)]
+            r = [np.corrcoef(values[i][k][known[k]], values[j][k][known[k]])[0, 1] for k in (0, 1)]
             trends.append(1 - abs(r[0] - r[1]) / 2)
         else:
             trends.append(contingency(*(np.stack([binned[i][k], binned[j][k]], 1) for k in (0, 1))))

@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 FAN = 16  # most children of a node of the tree over an ordered column
 _POINTS = 1 << 32  # most grid points of a column
 _SPLIT = 4.0  # deviations a node's count must reach to be looked into
+_SURE = 3.0  # deviations that the count of missing values must reach to be believed
 _FLOOR = 1e-7  # share of a cell that was never seen: keeps every condition possible, adds no row of its own
 
 
@@ -221,7 +222,10 @@ def group(measured: Measured, ordered: bool, total: float, groups: int, least: f
         groups: of an ordered column, besides those of frequent cells.
         least: count that a group should have.
     """
-    counts = project(measured.counts, total)
+    heard = measured.counts.copy()
+    if heard[-1] < _SURE * measured.sigma[-1]:
+        heard[-1] = 0  # most columns miss nothing: noise alone shall not make them
+    counts = project(heard, total)
     inner = counts[:-1]
     number = np.zeros(len(counts), np.int64)
     if ordered:
