@@ -1,4 +1,4 @@
-"""How much privacy noisy statistics cost: zero-concentrated differential privacy; `pytest tests/families/test_accounting.py`.
+"""What noisy statistics cost in privacy (zero-concentrated); `pytest tests/families/test_accounting.py`.
 
 rho-zCDP (Bun & Steinke 2016, arXiv 1605.02658) adds up: the costs of all mechanisms that saw the rows are summed, and
 the sum is turned into (epsilon, delta) once, at the end. Prices are in rho until then.
@@ -50,9 +50,10 @@ def exponential_rho(epsilon: float) -> float:
 
 
 def epsilon_of(rho: float, delta: float) -> float:
-    """Return the smallest epsilon for which rho-zCDP is (epsilon, delta)-DP by Canonne, Kamath & Steinke 2020, Prop. 12.
+    """Return the least epsilon at which rho-zCDP is (epsilon, delta)-DP by Canonne, Kamath & Steinke 2020, Prop. 12.
 
-    That is the infimum over alpha > 1 of rho alpha + (log(1 / (alpha delta)) + (alpha - 1) log(1 - 1 / alpha)) / (alpha - 1),
+    That is the infimum over alpha > 1 of
+    rho alpha + (log(1 / (alpha delta)) + (alpha - 1) log(1 - 1 / alpha)) / (alpha - 1),
     found where its derivative rho + log(alpha delta) / (alpha - 1)^2 changes sign.
 
     Args:

@@ -4,32 +4,29 @@
     model.sample(1000, seed=1, conditions={"age": (30, 40)})
 
 Unit of privacy: one row; neighbouring tables differ by one row that is there or not. Rows are read by three
-mechanisms only, each Gaussian: counts of a column, how dependent each pair of columns is, counts of chosen pairs. All else
-sees noisy numbers. Noise is float64 Gaussian, rounded to whole counts: the proof is about real numbers, and the low bits of
-floats are not covered by it. `seed` draws the noise, so it must stay secret: it is neither saved nor printed.
+mechanisms only, each Gaussian: counts of a column, how dependent each pair of columns is, counts of chosen pairs. All
+else sees noisy numbers. Noise is float64 Gaussian, rounded to whole counts: the proof is about real numbers, and the low
+bits of floats are not covered by it. `seed` draws the noise, so it must stay secret: it is neither saved nor printed.
 `python benchmarks/private_tables.py` measures it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bottega.core.errors import InputError, suggest
+from bottega.core.errors import CorruptError, InputError, suggest
+from bottega.core.files import write_atomic, write_json
 from bottega.core.table import Column, Schema, Table
 from bottega.families.accounting import Budget, gaussian_rho, gaussian_sigma
-from bottega.families.mixtures import Counts, Floats, Mixture, draw, pick
+from bottega.families.mixtures import Mixture, draw, pick
 from bottega.families.mixtures import fit as fit_mixture
 from bottega.families.private_columns import (
-    Array,
     Cells,
     Domain,
     Ints,
@@ -40,18 +37,16 @@ from bottega.families.private_columns import (
     domain_of,
     group,
     measure,
-    noisy,
     places,
-    project,
     restrict,
     runs,
 )
+from bottega.families.private_pairs import measure_pairs
+from bottega.families.weights import CONFIG, WEIGHTS, read_config
 
-ONES, SCORES = 0.3, 0.05  # shares of the budget for single columns and for choosing pairs; pairs get what is left
+ONES = 0.3  # share of the budget for single columns
 GROUPS = 12  # of an ordered column, besides spikes
 LEAST = 3.0  # deviations of a single count that a group should reach
-NOISE = 0.5  # deviations per cell that a pair's dependence must exceed to be worth its price
-TARGET = 3.0  # how much more a dependence with a target counts
 COMPONENTS, STEPS, RATE, SPREAD, PULL = 256, 400, 0.1, 0.5, 0.02
 
 
@@ -110,11 +105,13 @@ class Marginals:
         cells = [group(one, column.ordered, total, GROUPS, LEAST * sigma)
                  for one, column in zip(measured, columns, strict=True)]
         codes = [cell.group[cell.find(points)] for cell, points in zip(cells, found, strict=True)]
-        counts = _pairs(codes, cells, measured, total, sigma, [column.name in targets for column in columns],
-                        [column.name for column in columns], budget, random)
-        mixture = fit_mixture(counts, components=COMPONENTS, steps=STEPS, rate=RATE, spread=SPREAD, pull=PULL, random=random)
+        counts = measure_pairs(codes, cells, measured, total, names=[column.name for column in columns],
+                               targets=list(targets), budget=budget, random=random)
+        mixture = fit_mixture(counts, components=COMPONENTS, steps=STEPS, rate=RATE, spread=SPREAD, pull=PULL,
+                              random=random)
         left_out = [column.name for column in table.schema.columns if column not in columns]
-        return cls(Schema(columns=[public(*both) for both in zip(columns, domains, strict=True)]), domains, cells, mixture, budget, total, list(targets), left_out)
+        schema = Schema(columns=[public(*both) for both in zip(columns, domains, strict=True)])
+        return cls(schema, domains, cells, mixture, budget, total, list(targets), left_out)
 
 
     def sample(self, rows: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> Table:
@@ -123,7 +120,7 @@ class Marginals:
         Args:
             rows: how many.
             seed: of the draw.
-            conditions: by column: a value, a list of values, or (low, high) of an ordered column; None is missing. Exact.
+            conditions: exact; by column: a value, a list of values, or (low, high) of an ordered one; None is missing.
 
         Raises:
             InputError: `rows` is below one, a column or level is unknown, or a number is outside the domain.
@@ -157,6 +154,73 @@ class Marginals:
 
         return Table(self.schema, pa.table(arrays, names=self.schema.names))
 
+    @property
+    def ledger(self) -> list[tuple[str, float]]:
+        """What each mechanism cost, in rho of zero-concentrated privacy."""
+        return list(self.budget.ledger)
+
+    def privacy_card(self) -> dict[str, Any]:
+        """Return what is guaranteed, to whom, at what price, and what was taken as public, as plain JSON values."""
+        return {
+            "epsilon": self.budget.epsilon, "delta": self.budget.delta, "epsilon_spent": self.budget.epsilon_spent,
+            "unit": "one row", "neighbouring": "one row is there or not (add or remove)",
+            "accounting": "zero-concentrated differential privacy",
+            "rho": {"total": self.budget.total, "spent": self.budget.spent},
+            "ledger": [{"mechanism": f"Gaussian: {name}", "rho": rho} for name, rho in self.ledger],
+            "public": {"columns": [column.model_dump(include={"name", "kind", "arrow"})
+                                   for column in self.schema.columns],
+                       "domain": {column.name: asdict(domain) if isinstance(domain, Range) else list(domain)
+                                  for column, domain in zip(self.schema.columns, self.domains, strict=True)},
+                       "targets": self.targets, "left_out": self.left_out},
+            "caveats": ["noise is drawn in float64, whose low bits the proof does not cover",
+                        "the seed of `fit` must stay secret", "a person with several rows is protected less"],
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors: noisy and public values only.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        from safetensors.numpy import save_file
+
+        tensors = {"log_weights": self.mixture.log_weights, "log_levels": self.mixture.log_levels}
+        for index, cell in enumerate(self.cells):
+            tensors |= {f"cells.{index}.{name}": value for name, value in vars(cell).items()}
+        write_json(folder / CONFIG, {
+            "schema": self.schema.model_dump(), "epsilon": self.budget.epsilon, "delta": self.budget.delta,
+            "ledger": self.ledger, "total": self.total, "targets": self.targets, "left_out": self.left_out,
+            "sizes": self.mixture.sizes,
+            "domains": [asdict(one) if isinstance(one, Range) else one for one in self.domains]})
+        write_atomic(folder / WEIGHTS, lambda path: save_file(tensors, path))
+
+    @classmethod
+    def load(cls, folder: Path) -> Marginals:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: a file is not there.
+            CorruptError: a file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        facts = read_config(folder)
+        if not (folder / WEIGHTS).is_file():
+            raise InputError(f"{folder / WEIGHTS} is not there", fix="check the path")
+        try:
+            tensors = load_file(folder / WEIGHTS)
+            schema = Schema.model_validate(facts["schema"])
+            cells = [Cells(*(tensors[f"cells.{index}.{field.name}"] for field in fields(Cells)))
+                     for index in range(len(schema.columns))]
+            mixture = Mixture(tensors["log_weights"], tensors["log_levels"], tuple(facts["sizes"]))
+            budget = Budget(facts["epsilon"], facts["delta"])
+            budget.ledger.extend((str(name), float(rho)) for name, rho in facts["ledger"])
+            domains = [Range(**one) if isinstance(one, dict) else tuple(one) for one in facts["domains"]]
+            return cls(schema, domains, cells, mixture, budget, facts["total"], facts["targets"], facts["left_out"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"{folder} is damaged: {error}", fix="restore it or fit again") from error
+
 
 def _singles(found: list[Ints], domains: list[Domain], columns: list[Column], budget: Budget,
              random: np.random.Generator) -> tuple[list[Measured], float]:
@@ -175,72 +239,6 @@ def _total(measured: list[Measured]) -> float:
     sums = np.array([one.counts.sum() for one in measured])
     precision = 1 / np.array([np.square(one.sigma).sum() for one in measured])
     return float((sums * precision).sum() / precision.sum())
-
-
-def _pairs(codes: list[Ints], cells: list[Cells], measured: list[Measured], total: float, sigma: float,
-           wanted: list[bool], names: list[str], budget: Budget, random: np.random.Generator) -> Counts:
-    """Choose pairs of columns and count their groups; return all that was counted, for `mixtures.fit`."""
-    sizes = tuple(int(cell.group.max()) + 1 for cell in cells)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    ones = [project(np.bincount(cell.group, one.counts, size), total)
-            for cell, one, size in zip(cells, measured, sizes, strict=True)]
-    spread = [np.sqrt(np.bincount(cell.group, np.square(one.sigma), size))
-              for cell, one, size in zip(cells, measured, sizes, strict=True)]
-    length = sum(sizes)
-    counts, precision = np.zeros((length, length), np.float32), np.zeros((length, length), np.float32)
-    all_pairs = list(combinations(range(len(sizes)), 2))
-    if all_pairs:
-        tables = [crossed(codes[i], codes[j], sizes[i], sizes[j]) for i, j in all_pairs]
-        expected = [np.outer(ones[i], ones[j]) / total for i, j in all_pairs]
-        loud = gaussian_sigma(budget.total * SCORES, math.sqrt(len(all_pairs)))
-        budget.charge(f"dependence of {len(all_pairs)} pairs", gaussian_rho(loud, math.sqrt(len(all_pairs))))
-        exact = np.array([dependence(one, other) for one, other in zip(tables, expected, strict=True)])
-        scores = exact + random.normal(0, loud, len(exact))
-        scores -= [np.sqrt(2 / np.pi * one).clip(max=2 * one).sum() for one in expected]  # chance alone
-        chosen, deviation = choose(scores, np.array([sizes[i] * sizes[j] for i, j in all_pairs]),
-                                   np.array([wanted[i] or wanted[j] for i, j in all_pairs]), budget.left)
-        for index in chosen:
-            i, j = all_pairs[index]
-            budget.charge(f"counts of '{names[i]}' with '{names[j]}'", gaussian_rho(deviation))
-            block = noisy(tables[index], deviation, random)
-            rows, columns = slice(starts[i], starts[i] + sizes[i]), slice(starts[j], starts[j] + sizes[j])
-            counts[rows, columns], counts[columns, rows] = block, block.T
-            precision[rows, columns] = precision[columns, rows] = 1 / deviation**2
-    return Counts(sizes, np.concatenate(ones).astype(np.float32), np.concatenate(spread).astype(np.float32), counts,
-                  precision, total)
-
-
-def crossed(one: Ints, other: Ints, size: int, more: int) -> Ints:
-    """Return the contingency table int64 [size, more] of two columns of codes. A row changes one count by one."""
-    return np.bincount(one * more + other, minlength=size * more).reshape(size, more).astype(np.int64)
-
-
-def dependence(table: Ints, expected: Array) -> float:
-    """Return the L1 distance between a contingency table and public counts. A row changes it by at most one."""
-    return float(np.abs(table - expected).sum())
-
-
-def choose(scores: Array, sizes: Ints, wanted: NDArray[np.bool_], rho: float) -> tuple[Ints, float]:
-    """Return the pairs to count, and the deviation of their noise when all of rho is shared evenly.
-
-    Pairs are taken by falling gain = (score - NOISE x deviation x cells), TARGET-fold for a target, where the deviation
-    grows with the number taken; the number with the largest sum of gains is chosen (the trade of AIM, McKenna et al.
-    2022, arXiv 2201.12677, made at once).
-
-    Args:
-        scores: float64 [n], noisy dependences.
-        sizes: int64 [n], cells of each pair.
-        wanted: bool [n], whether a target is in it.
-        rho: what may be spent.
-    """
-    best, answer = -math.inf, (np.zeros(1, np.int64), gaussian_sigma(rho))
-    for taken in range(1, len(scores) + 1):
-        deviation = gaussian_sigma(rho / taken)
-        gains = (scores - NOISE * deviation * sizes) * np.where(wanted, TARGET, 1)
-        order = np.argsort(-gains, kind="stable")[:taken]
-        if gains[order].sum() > best:
-            best, answer = float(gains[order].sum()), (order.astype(np.int64), deviation)
-    return answer
 
 
 def public(column: Column, domain: Domain) -> Column:

@@ -1,7 +1,7 @@
 """A mixture of independent columns fitted to noisy counts of single columns and of pairs.
 
-Row = component k drawn with weight w[k], then every column from its own P[k]; so any condition on any columns is exact by
-Bayes' rule. Fitting sees noisy counts only, as in Liu, Vietri & Wu 2021 (arXiv 2106.07153), section 4: it is
+A row is a component k, drawn with weight w[k], then every column from its own P[k]; so any condition on any columns is
+exact by Bayes' rule. Fitting sees noisy counts only, as in Liu, Vietri & Wu 2021 (arXiv 2106.07153), section 4: it is
 post-processing and costs no privacy. `pytest tests/families/test_marginals.py` exercises it.
 """
 
@@ -100,7 +100,7 @@ def fit(counts: Counts, *, components: int, steps: int, rate: float, spread: flo
         by_column = np.add.reduceat(levels * inner, starts, axis=1)
         slope = total * weights * levels * (inner - np.repeat(by_column, sizes, axis=1))
         # each pair stands twice in `residual`; a component's weight moves all its columns
-        per_weight = (levels * (levels @ residual) / 2 + levels * single + pull * levels * (logs - prior)).sum(1, keepdims=True)
+        per_weight = (levels * ((levels @ residual) / 2 + single + pull * (logs - prior))).sum(1, keepdims=True)
         slope_mix = total * weights * (per_weight - (weights * per_weight).sum())
         now = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
         for (value, mean, square), gradient in zip(states, (slope, slope_mix), strict=True):

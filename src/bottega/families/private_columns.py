@@ -1,7 +1,7 @@
 """Columns under differential privacy: a public domain, noisy counts of one column, and codes made from them.
 
 Cells are what is kept of a column: a level, or a run of grid points (one point where the counts show a spike). Groups
-of cells are what pairs are counted over. A missing value is a cell of its own. `pytest tests/families/test_marginals.py`.
+of cells are what pairs are counted over. A missing value is a cell of its own. `pytest tests/families/test_marginals.py`
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def depth_of(domain: Domain) -> int:
 
 
 def histogram(found: Ints, first: Ints, length: Ints) -> Ints:
-    """Count points in runs that do not overlap [n], then the missing ones: int64 [n + 1]. A row changes one count by 1."""
+    """Count points in runs that do not overlap [n], then missing ones: int64 [n + 1]. A row changes one count by 1."""
     known = np.sort(found[found >= 0])
     inside = np.searchsorted(known, first + length) - np.searchsorted(known, first)
     return np.append(inside, len(found) - len(known)).astype(np.int64)
