@@ -43,7 +43,7 @@ class Counts:
     Attributes:
         sizes: number of levels of each column.
         ones: float32 [L]; counts of single columns, each summing to `total`.
-        ones_sigma: float32 [L]; their deviations.
+        ones_sigma: float32 [L]; their deviations, at least 1: counts known far better than others stall the fit.
         pairs: float32 [L, L]; symmetric counts of pairs of levels.
         precision: float32 [L, L]; symmetric 1 / variance of `pairs`, 0 where nothing was measured.
         total: number of rows.

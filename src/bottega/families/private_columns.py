@@ -1,7 +1,7 @@
 """Columns under differential privacy: a public domain, noisy counts of one column, and codes made from them.
 
 Cells are what is kept of a column: a level, or a run of grid points (one point where the counts show a spike). Groups
-of cells are what pairs are counted over. A missing value is a cell of its own. `pytest tests/families/test_marginals.py`
+of cells are what pairs are counted over; missing is a cell of its own. `pytest tests/families/test_marginals.py`
 """
 
 from __future__ import annotations

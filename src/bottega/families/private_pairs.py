@@ -17,7 +17,7 @@ from bottega.families.mixtures import Counts
 from bottega.families.private_columns import Array, Cells, Ints, Measured, noisy, project
 
 SCORES = 0.05  # share of the budget for choosing pairs
-NOISE = 0.5  # deviations per cell that a pair's dependence must exceed to be worth its price
+NOISE = 0.25  # deviations per cell that a pair's dependence must exceed to be worth its price
 TARGET = 3.0  # how much more a dependence with a target counts
 
 
@@ -59,8 +59,8 @@ def measure_pairs(codes: list[Ints], cells: list[Cells], measured: list[Measured
             block = noisy(tables[index], deviation, random)
             rows, columns = slice(starts[i], starts[i] + sizes[i]), slice(starts[j], starts[j] + sizes[j])
             counts[rows, columns], counts[columns, rows] = block, block.T
-            precision[rows, columns] = precision[columns, rows] = 1 / deviation**2
-    return Counts(sizes, np.concatenate(ones).astype(np.float32), np.concatenate(spread).astype(np.float32), counts,
+            precision[rows, columns] = precision[columns, rows] = 1 / max(deviation, 1) ** 2
+    return Counts(sizes, np.concatenate(ones).astype(np.float32), np.maximum(np.concatenate(spread), 1).astype(np.float32), counts,
                   precision, total)
 
 
