@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
+from tests.cli.conftest import bottega
 
 from bottega import tables
 from bottega.core.bundle import Bundle
@@ -17,7 +18,6 @@ from bottega.core.errors import InputError, Interrupted
 from bottega.core.recipe import Recipe
 from bottega.training import loop
 from bottega.training.run import make
-from tests.cli.conftest import bottega
 
 
 def _csv(path: Path, count: int = 400) -> Path:
