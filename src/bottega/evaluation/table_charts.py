@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from bottega.core.table import Table
 from bottega.evaluation.charts import HEIGHT, WIDTH, number
@@ -28,7 +29,7 @@ def distributions(real: Table, synthetic: Table) -> list[Markup]:
             low, high = (float(edge) for edge in np.quantile(sides[0], (_CUT, 1 - _CUT)))
             edges = np.linspace(low, high if high > low else low + 1, _BARS + 1)
             counts = [np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0] for side in sides]
-            labels = [number(low), number(high)]
+            labels, totals = [number(low), number(high)], [len(side) for side in sides]
         else:
             size = len(one.levels[name])
             tallies = [np.bincount(view.codes[name][view.codes[name] >= 0], minlength=size) for view in (one, other)]
@@ -37,13 +38,13 @@ def distributions(real: Table, synthetic: Table) -> list[Markup]:
             order = np.argsort(-tallies[0], kind="stable")[:_LEVELS]
             counts = [tally[order] for tally in tallies]
             labels = [one.levels[name][place][:18] for place in (order[0], order[-1])]
-            sides = [view.codes[name][view.codes[name] >= 0] for view in (one, other)]
-        shares = [count / max(1, len(side)) for count, side in zip(counts, sides, strict=True)]
+            totals = [int(tally.sum()) for tally in tallies]
+        shares = [count / max(1, total) for count, total in zip(counts, totals, strict=True)]
         drawn.append(_columns(name, shares, labels))
     return drawn
 
 
-def _columns(name: str, shares: Sequence[np.ndarray], labels: Sequence[str]) -> Markup:
+def _columns(name: str, shares: Sequence[NDArray[np.float64]], labels: Sequence[str]) -> Markup:
     most = max(float(side.max()) for side in shares) or 1.0
     step = WIDTH / len(shares[0])
     parts = []
@@ -80,6 +81,7 @@ def heat_map(pairs: Sequence[PairTrend], names: Sequence[str]) -> Markup:
                 parts.append(f'<rect x="{edge + x * cell}" y="{y * cell}" width="{cell - 1}" height="{cell - 1}" '
                              f'fill="var(--unsure)" fill-opacity="{loss:.2f}" stroke="var(--line)"><title>'
                              f"{escape(pair.one)} and {escape(pair.other)}: {pair.score:.3f}</title></rect>")
-    return Markup(f'<figure><figcaption>Pair trends · the stronger the colour, the less alike</figcaption>'
-                  f'<svg viewBox="0 0 {edge + size} {size}" role="img" aria-label="Pair trends of {len(names)} columns">'
+    return Markup('<figure><figcaption>Pair trends · the stronger the colour, the less alike</figcaption>'
+                  f'<svg viewBox="0 0 {edge + size} {size}" role="img" '
+                  f'aria-label="Pair trends of {len(names)} columns">'
                   f'{"".join(parts)}</svg></figure>')

@@ -1,4 +1,4 @@
-"""One self-contained page about a synthetic table, its JSON beside it; `pytest tests/evaluation/test_table_report.py`."""
+"""A self-contained page about a synthetic table, its JSON beside it: `pytest tests/evaluation`."""
 
 from __future__ import annotations
 
