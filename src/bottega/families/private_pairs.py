@@ -35,7 +35,7 @@ def measure_pairs(codes: list[Ints], cells: list[Cells], measured: list[Measured
     """
     sizes = tuple(int(cell.group.max()) + 1 for cell in cells)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    ones = [project(np.bincount(cell.group, one.counts, size), total)
+    ones = [project(np.bincount(cell.group, one.counts, size).astype(np.float64), total)
             for cell, one, size in zip(cells, measured, sizes, strict=True)]
     spread = [np.sqrt(np.bincount(cell.group, np.square(one.sigma), size))
               for cell, one, size in zip(cells, measured, sizes, strict=True)]
