@@ -145,7 +145,8 @@ class Marginals:
             levels[:, start:start + size] -= sums[:, None]
             weights += sums
         random = np.random.default_rng(seed)
-        groups = draw((weights - weights.max()).astype(np.float32), levels, self.mixture.sizes, rows, random)
+        groups = draw((weights - weights.max()).astype(np.float32), levels.astype(np.float32), self.mixture.sizes,
+                      rows, random)
         arrays = []
         for column, domain, cell, of in zip(self.schema.columns, self.domains, cells, groups, strict=True):
             at = pick(cell.group, cell.share, of, random)

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""`POST /v1/tables/generations`: rows of a model of a table, whole, streamed, or as a file; and what can be asked.
-=======
 """`POST /v1/tables/generations`: rows of a table, whole, streamed, or as a file; and what can be asked of a model.
->>>>>>> door
 
 `pytest tests/server/test_tables.py` asks for some.
 """
