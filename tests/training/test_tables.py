@@ -137,3 +137,24 @@ def test_frames_and_wrong_columns(model: tables.TableModel, home: Path) -> None:
     with pytest.raises(Exception, match="no column 'patient'"):
         model.read(pa.table({"age": [1]}))
     assert Bundle.open(model.bundle.path).digest == model.bundle.digest
+
+
+def test_rows_under_differential_privacy_by_command(home: Path) -> None:
+    _csv(home / "patients.csv")
+    domain = {"age": [0, 120, 1], "ill": ["yes", "no"], "in_day": [0, 60, 1], "out_day": [0, 100, 1],
+              "marker": [0, 10, 0.1]}
+    (home / "domain.json").write_text(json.dumps(domain))
+    asked = ("table", "private", "patients.csv", "--domain", "domain.json", "--epsilon", "5", "-o", "safe.parquet")
+    made = _bottega(home, *asked, "--json")
+    assert made.returncode == 0, made.stderr
+    said, rows = json.loads(made.stdout), pq.read_table(home / "safe.parquet")
+    assert said["epsilon_spent"] <= 5 * (1 + 1e-6)
+    assert 300 < rows.num_rows == said["rows"] < 500
+    assert "patient" not in rows.column_names
+    assert set(rows["ill"].to_pylist()) <= {"yes", "no", None}
+    assert 0 <= min(rows["age"].drop_null().to_pylist()) <= max(rows["age"].drop_null().to_pylist()) <= 120
+    del domain["marker"]
+    (home / "domain.json").write_text(json.dumps(domain))
+    refused = _bottega(home, *asked)
+    assert refused.returncode == 2
+    assert "marker" in refused.stderr
