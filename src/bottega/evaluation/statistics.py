@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
 
@@ -18,8 +21,12 @@ class Figure(TypedDict):
     n: int
 
 
-def rate(successes: int, n: int) -> Figure:
+def rate(successes: float, n: int) -> Figure:
     """Return a share with Wilson's score interval (Wilson 1927; good also near 0 and 1).
+
+    Args:
+        successes: how many; a tie may count as half.
+        n: of how many.
 
     Raises:
         ValueError: n is not positive or successes is outside 0..n.
@@ -47,6 +54,37 @@ def mean(values: Sequence[float]) -> Figure:
     variance = math.fsum((value - centre) ** 2 for value in values) / (n - 1) if n > 1 else 0.0
     half = _Z * math.sqrt(variance / n)
     return Figure(value=centre, low=centre - half, high=centre + half, n=n)
+
+
+def difference(one: Figure, other: Figure) -> Figure:
+    """Return one share less another of independent cases (Newcombe 1998, method 10: both half-widths joined)."""
+    value = one["value"] - other["value"]
+    return Figure(value=value, low=value - math.hypot(one["value"] - one["low"], other["high"] - other["value"]),
+                  high=value + math.hypot(one["high"] - one["value"], other["value"] - other["low"]),
+                  n=min(one["n"], other["n"]))
+
+
+def auc(positive: ArrayLike, negative: ArrayLike) -> Figure:
+    """Return the chance that a positive case scores above a negative one, ties counted as half.
+
+    It is the area under the ROC curve; the interval is Hanley and McNeil's (1982, equation 1).
+
+    Args:
+        positive, negative: scores [n], [m] without NaN.
+
+    Raises:
+        ValueError: one side is empty.
+    """
+    above, below = np.asarray(positive, np.float64), np.sort(np.asarray(negative, np.float64))
+    n, m = len(above), len(below)
+    if not n or not m:
+        raise ValueError("an area under the curve needs cases of both kinds")
+    wins = np.searchsorted(below, above, "left").sum() + np.searchsorted(below, above, "right").sum()
+    area = float(wins) / (2 * n * m)
+    spread = area * (1 - area) + (n - 1) * (area / (2 - area) - area ** 2)
+    spread += (m - 1) * (2 * area ** 2 / (1 + area) - area ** 2)
+    half = _Z * math.sqrt(max(0.0, spread) / (n * m))
+    return Figure(value=area, low=max(0.0, area - half), high=min(1.0, area + half), n=min(n, m))
 
 
 def token_f1(answer: str, truth: str) -> float:
