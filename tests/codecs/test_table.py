@@ -73,7 +73,8 @@ def test_rare_levels_are_pooled_and_never_named() -> None:
 
 
 @pytest.mark.parametrize(("values", "kind", "decimals"), [
-    ([0.25, 1.5], "number", 2), ([1.0, 7.0], "number", 0), ([1000.0, 3000.0], "number", -3), ([1 / 3, 2.0], "number", None),
+    ([0.25, 1.5], "number", 2), ([1.0, 7.0], "number", 0), ([1000.0, 3000.0], "number", -3),
+    ([1 / 3, 2.0], "number", None),
     ([86400.0, 172800.0], "datetime", -3), ([3600.0, 7200.0], "datetime", -2), ([1.5, 2.0], "datetime", 1)])
 def test_the_rounding_of_a_column_is_found(values: list[float], kind: str, decimals: int | None) -> None:
     assert decimals_of(np.array(values), kind) == decimals
@@ -83,8 +84,8 @@ def test_a_round_trip_keeps_types_levels_and_gaps() -> None:
     draw = np.random.default_rng(1)
     count = 400
     table = table_of({
-        "age": pa.array(draw.integers(18, 80, count), pa.int32()), "when": pa.array(draw.integers(0, 10**6, count) * 86400,
-                                                                                 pa.timestamp("s")),
+        "age": pa.array(draw.integers(18, 80, count), pa.int32()),
+        "when": pa.array(draw.integers(0, 10**6, count) * 86400, pa.timestamp("s")),
         "name": pa.array([None if n % 7 == 0 else "ab"[n % 2] for n in range(count)]),
         "yes": pa.array(draw.random(count) < 0.3), "id": pa.array([f"P-{n:05}" for n in range(count)]),
         "price": pa.array(np.round(draw.lognormal(3, 1, count), 2)), "void": pa.array([None] * count, pa.string())})
@@ -125,8 +126,8 @@ def ruled(count: int = 500) -> Table:
     make = draw.integers(0, 3, count)
     return table_of({"low": low, "high": high, "top": low + 1 + draw.integers(0, 9, count), "total": low + 2 * high,
                      "city": [f"c{n}" for n in city], "land": [f"l{n // 2}" for n in city],
-                     "make": [f"m{n}" for n in make], "model": [f"{n}-{k}" for n, k in zip(make, draw.integers(0, 3, count),
-                                                                                            strict=True)]})
+                     "make": [f"m{n}" for n in make],
+                     "model": [f"{n}-{k}" for n, k in zip(make, draw.integers(0, 3, count), strict=True)]})
 
 
 def test_rules_hold_for_any_codes_at_all() -> None:
@@ -160,7 +161,8 @@ def test_an_order_with_gaps_on_either_side() -> None:
 @pytest.mark.parametrize(("rules", "match"), [
     (["low <="], "not a rule"), (["lo <= high"], "'lo' that is not there"), (["city <= high"], "needs numbers"),
     (["low <= high", "top <= low", "high <= top"], "circle"), (["total == low + high", "low <= total"], "both decide"),
-    (["total == low ** 2"], "more than"), (["low == low"], "must give one column"), (["low <= high <= top <= 3"], "at once"),
+    (["total == low ** 2"], "more than"), (["low == low"], "must give one column"),
+    (["low <= high <= top <= 3"], "at once"),
     (["__import__('os')"], "not a rule"), (["low <= 'soon'"], "no number and no date")])
 def test_rules_that_cannot_be_are_refused(rules: list[str], match: str) -> None:
     with pytest.raises(RecipeError, match=match):

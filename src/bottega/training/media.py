@@ -79,6 +79,9 @@ class Medium(Protocol):
             run: folder of the run, for what no terminal shows.
         """
 
+    def finish(self, generator: Any, codec: Any, dataset: Any) -> None:
+        """Do to a trained model what training cannot, before it is written."""
+
     def report(self, bundle: Bundle, dataset: Any, home: Path) -> None:
         """Write what people should see of a finished model into its run, and say where it is."""
 
@@ -182,6 +185,9 @@ class Texts:
 
         return sample
 
+    def finish(self, generator: Any, codec: TextCodec, dataset: Dataset) -> None:
+        """Do nothing."""
+
     def report(self, bundle: Bundle, dataset: Dataset, home: Path) -> None:
         """Do nothing: a text model is shown by the demo's report, `bottega explain` and `bottega evaluate`."""
 
@@ -233,6 +239,9 @@ class Pictures:
                 run: Path) -> Callable[[int], str]:
         """Return a function that draws a sheet into the run's folder."""
         return picture_look.sampler(generator, dataset, recipe.controls, recipe.seed, run)
+
+    def finish(self, generator: Any, codec: ImageCodec, dataset: PictureDataset[ImageCodec]) -> None:
+        """Do nothing."""
 
     def report(self, bundle: Bundle, dataset: PictureDataset[ImageCodec], home: Path) -> None:
         """Write the run's report.html."""

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bottega import families, objectives
 from bottega.codecs.table import TableCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import RecipeError
+from bottega.core.progress import timed
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls
 from bottega.data.tables.dataset import TableDataset
@@ -76,6 +78,15 @@ class Tables:
             return "\n  ".join(", ".join(f"{name} {value}" for name, value in list(row.items())[:8]) for row in rows)
 
         return sample
+
+    def finish(self, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec]) -> None:
+        """Bring the shares of what it makes to those of the training rows."""
+        from bottega.generation.table_calibration import calibrate
+
+        codes = dataset.codes("train")
+        counts = [np.bincount(codes[:, column], minlength=size) for column, size in enumerate(codec.sizes)]
+        with timed("calibrating"):
+            calibrate(generator, counts, [latent.coding.forbidden for latent in codec.latents])
 
     def report(self, bundle: Bundle, dataset: TableDataset[TableCodec], home: Path) -> None:
         """Write the run's report.html: quality and privacy of as many rows as are held out."""

@@ -109,6 +109,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     result = train(objective, recipe.training, run=run, seed=recipe.seed, resume=resume, facts=facts,
                    sample=medium.sampler(recipe, generator, codec, dataset, run), cache=home / "cache",
                    notes={"sizes": guess.plain()["sizes"], "estimate": guess.plain()})
+    medium.finish(generator, codec, dataset)
     compared = truth(guess, result, family=generator.family, kind=kind, home=home)
     write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
     say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
