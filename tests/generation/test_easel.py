@@ -12,7 +12,7 @@ import pytest
 from bottega.codecs.pixels import Pixels
 from bottega.core.errors import BottegaError, BusyError, InputError, Interrupted
 from bottega.core.request import Controls, Request, Result, Step
-from bottega.generation.easel import Easel, PictureTicket
+from bottega.generation.easel import Easel, EaselTicket
 from bottega.generation.pictures import PictureEngine
 
 
@@ -58,7 +58,7 @@ def easel() -> Iterator[Easel]:
     easel.close(drain=False)
 
 
-def ask(easel: Easel, prompt: str = "", **controls: int) -> tuple[Heard, PictureTicket]:
+def ask(easel: Easel, prompt: str = "", **controls: int) -> tuple[Heard, EaselTicket]:
     heard = Heard()
     ticket = easel.prepare(Request(prompt=prompt, controls=Controls(**controls)), heard)  # type: ignore[arg-type]
     easel.submit(ticket)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,17 +117,28 @@ def _of_one_column(made: View, rng: np.random.Generator) -> Iterator[Predicate]:
     for name in made.order:
         gone = made.missing(name)
         if gone.sum() == 1:
-            found.append(lambda view, name=name: view.missing(name))
+            found.append(partial(_is_missing, name))
         if name in made.codes:
             once = np.flatnonzero(np.bincount(made.codes[name][~gone], minlength=len(made.levels[name])) == 1)
-            found += [lambda view, name=name, code=code: view.codes[name] == code for code in once]
+            found += [partial(_is_level, name, int(code)) for code in once]
         elif not gone.all():
             values, counts = np.unique(made.values[name][~gone], return_counts=True)
-            found += [lambda view, name=name, value=value: view.values[name] == value for value in values[counts == 1]]
-            found += [lambda view, name=name, value=values[0]: view.values[name] <= value,
-                      lambda view, name=name, value=values[-1]: view.values[name] >= value]
+            found += [partial(_lies, name, float(value), float(value)) for value in values[counts == 1]]
+            found += [partial(_lies, name, -np.inf, float(values[0])), partial(_lies, name, float(values[-1]), np.inf)]
     for place in rng.permutation(len(found)):
         yield found[place]
+
+
+def _is_missing(name: str, view: View) -> Mask:
+    return view.missing(name)
+
+
+def _is_level(name: str, code: int, view: View) -> Mask:
+    return np.asarray(view.codes[name] == code)
+
+
+def _lies(name: str, low: float, high: float, view: View) -> Mask:
+    return np.asarray((view.values[name] >= low) & (view.values[name] <= high))
 
 
 def _of_several_columns(made: View, rng: np.random.Generator, draws: int) -> Iterator[Predicate]:
@@ -136,17 +148,20 @@ def _of_several_columns(made: View, rng: np.random.Generator, draws: int) -> Ite
     for _ in range(draws):
         row = int(rng.integers(made.rows))
         names = [made.order[place] for place in rng.permutation(len(made.order))[:COLUMNS]]
-        yield lambda view, row=row, names=names: np.logical_and.reduce(
-            [_fact(view, made, name, row, middle) for name in names])
+        yield partial(_all_hold, [_fact(made, name, row, middle) for name in names])
 
 
-def _fact(view: View, made: View, name: str, row: int, middle: dict[str, float]) -> Mask:
+def _all_hold(facts: Sequence[Predicate], view: View) -> Mask:
+    return np.asarray(np.logical_and.reduce([fact(view) for fact in facts]))
+
+
+def _fact(made: View, name: str, row: int, middle: dict[str, float]) -> Predicate:
+    if made.missing(name)[row]:
+        return partial(_is_missing, name)
     if name in made.codes:
-        return np.asarray(view.codes[name] == made.codes[name][row])
-    value = made.values[name][row]
-    if np.isnan(value):
-        return view.missing(name)
-    return np.asarray(view.values[name] >= value if value > middle[name] else view.values[name] <= value)
+        return partial(_is_level, name, int(made.codes[name][row]))
+    value = float(made.values[name][row])
+    return partial(_lies, name, value, np.inf) if value > middle[name] else partial(_lies, name, -np.inf, value)
 
 
 # --- linkability and inference ----------------------------------------------------------------------------------------
@@ -197,6 +212,7 @@ def _right(name: str, guess: View, truth: View, real: tuple[View, View]) -> Mask
     if name in truth.codes:
         return np.asarray(guess.codes[name][there] == truth.codes[name][there])
     known = np.sort(np.concatenate([view.values[name][~view.missing(name)] for view in real]))
-    ranks = [(np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")) / (2 * max(1, len(known)))
+    twice = 2 * max(1, len(known))
+    ranks = [(np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")) / twice
              for values in (guess.values[name][there], truth.values[name][there])]
     return np.asarray((np.abs(ranks[0] - ranks[1]) <= NEAR) & ~guess.missing(name)[there])

@@ -82,8 +82,8 @@ def _coordinates(values: NDArray[np.float64], low: float, high: float, unit: int
             scaled = np.sign(values - low)  # a constant: anything else is one range away
     half = np.rint(np.where(gone, 0.0, scaled) * (unit // 2)).astype(np.int32)
     if not gaps:
-        return (2 * half)[None]
-    return np.where(gone, np.int32(-unit // 4), np.stack([half, unit // 2 - half]))
+        return np.asarray(2 * half, np.int32)[None]
+    return np.where(gone, -unit // 4, np.stack([half, unit // 2 - half])).astype(np.int32)
 
 
 def distances(one: Points, other: Points) -> Whole:

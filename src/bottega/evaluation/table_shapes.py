@@ -20,7 +20,7 @@ from bottega.core.table import Table
 from bottega.evaluation.table_views import Codes, Values, View, views
 
 BINS = 10  # of a number beside a category: equal widths between smallest and largest value of each table
-LINKED_R, LINKED_V = 0.5, 0.3  # QualityReport since 0.30 averages only pairs that are linked this much in the real table
+LINKED_R, LINKED_V = 0.5, 0.3  # a real link: newer versions of QualityReport average only pairs above this
 _NAN = float("nan")
 
 
@@ -73,8 +73,8 @@ class Shapes:
 
     Attributes:
         shapes: mean of the columns' scores.
-        trends: mean of all pairs' scores (QualityReport before 0.30).
-        linked: mean over pairs that are linked in the real table (QualityReport since 0.30); NaN: there is none.
+        trends: mean of all pairs' scores (earlier versions of QualityReport).
+        linked: mean over pairs that are linked in the real table (QualityReport of SDMetrics 0.32); NaN: there is none.
         overall: mean of shapes and trends.
         reported: mean of shapes and linked, which QualityReport prints.
         coverage: mean of the columns' coverage.

@@ -182,7 +182,8 @@ def augmentation(train: Table, test: Table, target: str, make: Callable[[str, in
         MissingExtraError: scikit-learn is not installed.
     """
     if repeats < 2 or not 0 < share < 1:
-        raise InputError(f"{repeats} repeats at a share of {share} say nothing", fix="give 2 or more, and 0 < share < 1")
+        raise InputError(f"{repeats} repeats at a share of {share} say nothing",
+                         fix="give 2 or more repeats, and 0 < share < 1")
     if train.schema.column(target).ordered:
         raise InputError(f"column '{target}' is a number: it has no classes", fix="name a category or a boolean")
     known, held = views(train, test)

@@ -20,7 +20,7 @@ from bottega.core.table import Table
 from bottega.core.validate import validate
 from bottega.data.tables.dataset import TableDataset
 from bottega.data.tables.prepare import prepare_table
-from bottega.evaluation.table_judge import TableScores, gate, judge_table
+from bottega.evaluation.tables import TableScores, gate, judge_table
 from bottega.evaluation.table_report import write_page
 from bottega.generation.tables import TableEngine
 

@@ -54,7 +54,7 @@ def read(source: str, names: list[str]) -> Any:
         InputError: there is no such file, or it is of no known kind.
         DataError: it is empty, its names are not unique, a row has another number of cells, a cell holds a list, or a
             number is not finite; the message names column, row and value.
-        MissingExtraError: a built-in set without the `images` extra.
+        MissingExtraError: a built-in set without the `tables` extra.
     """
     if source in BUILT_IN:
         return _built_in(source)
@@ -235,7 +235,7 @@ def _built_in(source: str) -> Any:
     try:
         from sklearn import datasets
     except ImportError:
-        raise MissingExtraError("images", f"the built-in set '{source}'") from None
+        raise MissingExtraError("tables", f"the built-in set '{source}'") from None
     load: Callable[[], Any] = {"breast-cancer": datasets.load_breast_cancer, "wine": datasets.load_wine,
                                "iris": datasets.load_iris, "diabetes": datasets.load_diabetes}[source]
     found = load()
