@@ -69,23 +69,26 @@ def lineage(
 
 def evaluate(
     suite: Annotated[list[str] | None, typer.Argument(
-        help="Suites to run, or a model of pictures; none lists the suites.")] = None,
+        help="Suites to run, or a model of pictures or of a table; none lists the suites.")] = None,
     model: ModelName = None,
     cases: Annotated[int, typer.Option(min=1, help="Held-out cases a suite.")] = 200,
     n: Annotated[int, typer.Option(min=20, help="Pictures to draw and compare.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Which cases, and the sampling seed.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on held-out cases with known answers, or its pictures beside real ones.
+    """Measure a model on held-out cases with known answers, or its pictures or rows beside real ones.
 
     Every figure comes with a 95 % interval. Of pictures each score stands beside what real pictures and a plain
-    Gaussian get; the page in the model's run shows them too.
+    Gaussian get, of rows beside fresh real rows, independent columns and copies; the page in the model's run shows
+    them too.
 
     Examples:
 
       bottega evaluate support-desk --cases 200
 
       bottega evaluate digits-vae --n 500
+
+      bottega evaluate patients-table
     """
     from bottega.commands.common import medium_of
     from bottega.core.request import Request
@@ -94,8 +97,12 @@ def evaluate(
     start(as_json)
     named = suite[0] if suite and len(suite) == 1 and suite[0] not in suites.names() else None
     asked = named or (model if not suite else None)
-    if asked is not None and medium_of(model_path(asked)) == "image":
+    medium = medium_of(model_path(asked)) if asked is not None else "text"
+    if medium == "image":
         _evaluate_pictures(named or model, n, seed, as_json)
+        return
+    if medium == "table":
+        _evaluate_table(named or model, seed, as_json)
         return
     if not suite:
         if as_json:
@@ -135,6 +142,24 @@ def _evaluate_pictures(model: str | None, n: int, seed: int, as_json: bool) -> N
         emit({**judged, "report": str(report)})
         return
     for line in score_lines(judged):
+        typer.echo(line)
+    typer.echo(f"report: {report}")
+
+
+def _evaluate_table(model: str | None, seed: int, as_json: bool) -> None:
+    """Print quality and privacy of a table's rows and write the page of its run."""
+    from bottega.core.bundle import Bundle
+    from bottega.core.home import workshop
+    from bottega.evaluation.table_report import lines
+    from bottega.training import table_report
+
+    home, bundle = workshop(), Bundle.open(model_path(model))
+    judged = table_report.judged(bundle, home, seed=seed)
+    report = judged.save(home / "runs" / bundle.name / table_report.REPORT)
+    if as_json:
+        emit({**judged.scores.plain(), "report": str(report)})
+        return
+    for line in lines(judged.scores, judged.reasons):
         typer.echo(line)
     typer.echo(f"report: {report}")
 

@@ -81,15 +81,9 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
 
 def text_of(table: Table, suffix: str) -> str:
     """Return rows as CSV with a header (`.csv`) or as JSON Lines (`.jsonl`)."""
-    import json
+    from bottega.core.table_text import csv_of, jsonl_of
 
-    if suffix == ".jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.data.to_pylist())
-    import pyarrow.csv as csv
-
-    out = io.BytesIO()
-    csv.write_csv(table.data, out, csv.WriteOptions(quoting_style="needed"))
-    return out.getvalue().decode()
+    return jsonl_of(table) if suffix == ".jsonl" else csv_of(table)
 
 
 def reproduce(file: Path, model: str | None, as_json: bool) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from bottega.core.table import Kind
 
 Finish = Literal["stop", "length", "content_filter"]
 
@@ -120,6 +123,53 @@ class PicturesAnswer(Answer):
     bottega: Told
 
 
+class TableUsage(Usage):
+    """A row counts as one token that was made; none are counted for what was asked."""
+
+    rows: int
+
+
+class NamedColumn(Answer):
+    """A column of the rows; `kind` says how it is learned."""
+
+    name: str
+    kind: Kind
+
+
+class TableAnswer(Answer):
+    """Answer of `POST /v1/tables/generations`; `url` leads to the Parquet file for an hour, where it was kept."""
+
+    created: int
+    model: str
+    columns: list[NamedColumn]
+    data: list[dict[str, Any]]
+    notes: list[str]
+    url: str | None
+    usage: TableUsage
+    bottega: Told
+
+
+class ColumnAnswer(NamedColumn):
+    """What can be asked of a column; see `tables.column_facts`."""
+
+    arrow: str
+    learned: bool
+    levels: list[str]
+    low: float | str | None
+    high: float | str | None
+    missing: float
+
+
+class SchemaAnswer(Answer):
+    """Answer of `GET /v1/tables/{model}/schema`."""
+
+    model: str
+    model_digest: str
+    rows: int
+    columns: list[ColumnAnswer]
+    rules: list[str]
+
+
 class Embedding(Answer):
     """One vector, as numbers or as the base64 of little-endian 32-bit floats."""
 
@@ -150,7 +200,7 @@ class ModelAnswer(Answer):
     answers: bool
     context: int
     objective: str
-    medium: Literal["text", "image"]
+    medium: Literal["text", "image", "table"]
 
 
 class ModelsAnswer(Answer):
@@ -179,13 +229,14 @@ class FeedbackList(Answer):
     data: list[dict[str, Any]]
 
 
-def described(model: Any, *, streams: bool = False) -> dict[int | str, dict[str, Any]]:
+def described(model: Any, *, streams: bool = False, files: Sequence[str] = ()) -> dict[int | str, dict[str, Any]]:
     """Return the description of a route's answer, as FastAPI's `responses` takes it.
 
     Args:
         model: what comes with status 200.
         streams: whether it may come as events instead.
+        files: media types of files that may come instead.
     """
     # OpenAPI 3.1 has no words for events
-    events: dict[str, Any] = {"content": {"text/event-stream": {}}} if streams else {}
-    return {200: {"model": model, **events}}
+    others: dict[str, Any] = {kind: {} for kind in (*(("text/event-stream",) if streams else ()), *files)}
+    return {200: {"model": model, **({"content": others} if others else {})}}

@@ -29,6 +29,7 @@ from bottega.server import (
     images,
     models,
     moderations,
+    tables,
 )
 from bottega.server.entrance import METHODS, MOST_BYTES, Entrance
 from bottega.server.errors import ApiError, invalid, translate
@@ -36,6 +37,7 @@ from bottega.server.image_bodies import NAMES as IMAGE_NAMES
 from bottega.server.places import Places
 from bottega.server.schemas import NAMES
 from bottega.server.state import Doors
+from bottega.server.table_bodies import NAMES as TABLE_NAMES
 from bottega.workshop import works
 from bottega.workshop.feedback import Feedback
 from bottega.workshop.workshop import Workshop
@@ -74,7 +76,7 @@ def create_app(workshop: Workshop, *, keys_required: bool, allowed_hosts: list[s
                   responses={status: entry for status, entry in _ANSWERS.items() if status != 422},
                   description="OpenAI-compatible: the official client libraries work against it unchanged.")
     app.state.doors = doors
-    for module in (chat, completions, images, image_links, embeddings, moderations, models, feedback, health):
+    for module in (chat, completions, images, image_links, tables, embeddings, moderations, models, feedback, health):
         app.include_router(module.router)
     app.add_middleware(Entrance, doors=doors)
     app.add_exception_handler(ApiError, _told)
@@ -110,7 +112,7 @@ def _known(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return invalid(error.errors(), NAMES | IMAGE_NAMES | Feedback.model_fields.keys()).response()
+    return invalid(error.errors(), NAMES | IMAGE_NAMES | TABLE_NAMES | Feedback.model_fields.keys()).response()
 
 
 def _http(request: Request, error: Exception) -> Response:

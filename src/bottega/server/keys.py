@@ -11,13 +11,13 @@ from bottega.workshop import keys
 from bottega.workshop.store import Store
 
 OPEN = ("/healthz", "/login", "/studio/login")  # paths that need no key
-PICTURES = "/v1/images/files/"  # links carry a signature instead: see image_links.py
+PICTURES, TABLES = "/v1/images/files/", "/v1/tables/files/"  # links carry a signature instead: see image_links.py
 _ASSETS = "/studio/static/"
 
 
 def is_open(path: str) -> bool:
     """Return whether a path needs no key: health, the login page and what it is drawn with, signed links."""
-    return path in OPEN or path.startswith((_ASSETS, PICTURES))
+    return path in OPEN or path.startswith((_ASSETS, PICTURES, TABLES))
 
 
 async def identify(store: Store, headers: Mapping[str, str]) -> str:

@@ -71,12 +71,12 @@ class Making:
     def __init__(self, doors: Doors, jobs: Sequence[Job], outputs: int, started: float) -> None:
         self.jobs, self._outputs, self._started = list(jobs), outputs, started
         self._metrics, self._model = doors.metrics, jobs[0].served.name
-        self._pictures = jobs[0].served.medium == "image"
+        self._medium = jobs[0].served.medium
         self._ended = False
 
     @classmethod
     async def open(cls, doors: Doors, model: str | None, requests: Sequence[Request], door: str, principal: str, *,
-                   medium: Literal["text", "image"] = "text", previews: bool = False) -> Making:
+                   medium: Literal["text", "image", "table"] = "text", previews: bool = False) -> Making:
         """Commission the requests; all are accepted, or none.
 
         Args:
@@ -107,7 +107,7 @@ class Making:
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         """Yield what is made, as it is made; `output` is the number of the choice."""
-        first = not self._pictures
+        first = self._medium == "text"
         async for delta in self._merged():
             if first:
                 first = False
@@ -124,7 +124,7 @@ class Making:
                 await job.cancel()
 
     def usage(self) -> dict[str, int]:
-        """Return the tokens read and made, after the end; a picture counts as one that was made."""
+        """Return the tokens read and made, after the end; a picture or a row counts as one that was made."""
         read = sum(job.done.work.prompt_tokens for job in self.jobs)
         made = sum(job.done.work.new_tokens for job in self.jobs)
         return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
@@ -140,8 +140,9 @@ class Making:
 
     def _count(self) -> None:
         usage, seconds = self.usage(), time.perf_counter() - self._started
-        if self._pictures:
-            self._metrics.pictures.labels(self._model).inc(usage["completion_tokens"])
+        if self._medium != "text":
+            made = self._metrics.pictures if self._medium == "image" else self._metrics.rows
+            made.labels(self._model).inc(usage["completion_tokens"])
         else:
             self._metrics.tokens.labels(self._model, "in").inc(usage["prompt_tokens"])
             self._metrics.tokens.labels(self._model, "out").inc(usage["completion_tokens"])

@@ -46,6 +46,7 @@ class EventStream(Response):
     """
 
     media_type = "text/event-stream"
+    silence = ": keep-alive\n\n"  # what is sent when nothing else is; nothing where it would be read as content
 
     def __init__(self, making: Making, left: Callable[[], None]) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -66,10 +67,11 @@ class EventStream(Response):
         gone = asyncio.create_task(until_gone(receive))
         try:
             while not writer.done() and not gone.done():
-                wait = max(0.01, self._sent + KEEP_ALIVE - time.monotonic()) if self._sent else KEEP_ALIVE
+                wait = max(0.01, self._sent + KEEP_ALIVE - time.monotonic()) if self._sent and self.silence else KEEP_ALIVE
                 await asyncio.wait({writer, gone}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                if not writer.done() and not gone.done() and time.monotonic() - self._sent >= KEEP_ALIVE:
-                    await self._send(send, ": keep-alive\n\n")
+                if self.silence and not writer.done() and not gone.done() \
+                        and time.monotonic() - self._sent >= KEEP_ALIVE:
+                    await self._send(send, self.silence)
             if writer.done():
                 writer.result()
             else:

@@ -15,6 +15,7 @@ from bottega.codecs.table import TableCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError
 from bottega.core.files import write_json
+from bottega.core.progress import timed
 from bottega.core.recipe import Recipe
 from bottega.core.table import Table
 from bottega.core.validate import validate
@@ -52,7 +53,7 @@ class Judged:
             ResourceError: the disk is full.
         """
         path = Path(path)
-        write_json(path.with_suffix(".json"), {**self.scores.plain(), "reasons": self.reasons})
+        write_json(path.with_suffix(".json"), self.scores.plain())
         return write_page(self.scores, self.real, self.made, path, title=self.title, facts=self.facts)
 
 
@@ -83,7 +84,8 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
     held = held.take(pick.permutation(len(held))[:most])
     real = train.take(pick.permutation(len(train))[:most])
     made = engine.sample(len(real), seed=seed)
-    scores = judge_table(made, real, held, seed=seed, quick=quick, rules=data.codec.rules)
+    with timed(f"judging {len(made):,} rows beside {len(real):,} real ones"):
+        scores = judge_table(made, real, held, seed=seed, quick=quick, rules=data.codec.rules)
     meta = bundle.meta
     facts = {"rows of training": f"{data.codec.rows:,}", "columns": len(data.codec.schema.columns),
              "codes": sum(data.codec.sizes), "steps": f"{meta['training']['steps']:,}",

@@ -13,6 +13,7 @@ from bottega.core.request import Output, Step
 from bottega.guard.verdict import Verdict
 from bottega.workshop.lane import Delta
 
+PARQUET = "application/vnd.apache.parquet"
 KEY = b"bottega"      # of the file's metadata
 _KEPT = 32 << 20      # bytes of a file above which only its digest is recorded
 
@@ -31,7 +32,7 @@ class TableLane:
         content: the Parquet file, whatever its size.
     """
 
-    media_type = "application/vnd.apache.parquet"
+    media_type = PARQUET
     text, score = "", 0.0
 
     def __init__(self, output: int, facts: dict[str, Any]) -> None:
