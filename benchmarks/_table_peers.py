@@ -74,7 +74,7 @@ def bottega(folder: Path, seed: int) -> tuple[Callable[[], None], Callable[[], A
     def fit() -> None:
         made.append(tables.fit(folder / "train.parquet", seed=seed, home=home))
 
-    return fit, lambda: made[0].sample(rows, seed=seed).pandas()
+    return fit, lambda: made[0].sample(rows, seed=seed).data
 
 
 def generate(name: str, folder: Path, seed: int) -> dict[str, float]:
@@ -89,7 +89,12 @@ def generate(name: str, folder: Path, seed: int) -> dict[str, float]:
     fitted = seconds()
     rows = sample()
     done = seconds()
-    rows.to_parquet(folder / f"{name}.parquet", index=False)
+    if hasattr(rows, "to_parquet"):
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    else:
+        import pyarrow.parquet as pq
+
+        pq.write_table(rows, folder / f"{name}.parquet")
     return {"fit": fitted - began, "sample": done - fitted}
 
 
