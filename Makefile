@@ -33,6 +33,8 @@ bench: $(BENCH)/.stamp $(LITGPT)/.stamp
 	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
 	$(BENCH)/bin/python benchmarks/images.py
 	$(BENCH)/bin/python benchmarks/pictures_quality.py
+	$(BENCH)/bin/python benchmarks/tables.py
+	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/private_tables.py)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/real_pictures.py)
 
 # The documentation's pictures, from the demo's report and from the studio over the demo's models.

@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(home: Path) -> tables.TableModel:
-    return tables.fit(_csv(home / "patients.csv"), rules=["in_day <= out_day"], home=home, training={
+    return tables.fit(_csv(home / "patients.csv"), rules=["in_day <= out_day"], home=home, report=True, training={
         "budget": {"steps": 40}, "validate_every": 0.25, "sample_every": 0.5}, generator={"width": 32})
 
 

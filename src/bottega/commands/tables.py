@@ -145,7 +145,7 @@ def fit(
 
     start(as_json)
     kinds: dict[str, Any] = dict(_pair(item) for item in kind or [])
-    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, minutes=minutes, seed=seed)
+    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, minutes=minutes, seed=seed, report=True)
     if as_json:
         emit({"name": model.bundle.name, "path": str(model.bundle.path), "metrics": model.bundle.meta["metrics"]})
         return
@@ -253,7 +253,8 @@ def private(
         raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(_SUFFIXES)}")
     public = read_json(domain)
     if not isinstance(public, dict):
-        raise InputError(f"{domain} is no JSON object", where="--domain", fix='write {"age": [0, 120, 1], "sex": ["f"]}')
+        raise InputError(f"{domain} is no JSON object", where="--domain",
+                         fix='write {"age": [0, 120, 1], "sex": ["f"]}')
     kinds: dict[str, Any] = {name: "category" if isinstance(one, list) and one and isinstance(one[0], str) else "number"
                              for name, one in public.items()}
     data, schema = infer(read(str(table), []), {}, str(table))
