@@ -1,4 +1,4 @@
-"""Tables in Create by a real browser: conditions built, rows made, files saved, looked into; data never becomes HTML."""
+"""Tables in Create by a real browser: conditions, rows, files, looked into; data never becomes HTML."""
 
 import io
 from collections.abc import Iterator
