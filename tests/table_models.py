@@ -24,11 +24,11 @@ def make_table_model(home: Path, name: str = NAME) -> Path:
     """Save a model of 600 customers in a workshop; conditions hold for what it makes, whatever it has learned."""
     rng, rows = np.random.default_rng(0), 600
     age = rng.integers(18, 90, rows)
-    income = np.where(rng.random(rows) < 0.1, None, np.round(800 + 40 * age + rng.normal(0, 300, rows), 2))
+    income = np.where(rng.random(rows) < 0.1, np.nan, np.round(800 + 40 * age + rng.normal(0, 300, rows), 2))
     days = rng.integers(0, 900, rows)
     data = pa.table({
         "age": pa.array(age), "city": pa.array(rng.choice(CITIES, rows, p=[0.6, 0.3, 0.1])),
-        "income": pa.array(income.tolist(), pa.float64()), "active": pa.array(rng.random(rows) < 0.3),
+        "income": pa.array(income, pa.float64(), from_pandas=True), "active": pa.array(rng.random(rows) < 0.3),
         "since": pa.array((np.datetime64("2022-01-01") + days).astype("datetime64[us]"))})
     source = home / "uploads" / f"{name}.parquet"
     source.parent.mkdir(parents=True, exist_ok=True)

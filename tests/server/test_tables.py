@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_client_that_leaves_stops_the_work(tables: Running) -> None:
         body = {"rows": 1_000_000, "stream": True, "seed": 1, "response_format": form}
         with httpx.stream("POST", tables.url + PATH, json=body, timeout=60) as response:
             next(response.iter_raw())
-        wait_for(lambda before=before: tables.figure("bottega_requests_cancelled_total") == before + 1)
+        wait_for(partial(lambda start: tables.figure("bottega_requests_cancelled_total") == start + 1, before))
         wait_for(lambda: tables.figure("bottega_outputs_running") == 0)
     with tables.store() as store:
         assert next(iter(works.works(store, limit=1))).status == "cancelled"

@@ -196,8 +196,10 @@ def _softened(known: Floats, protect: int) -> Floats:
     for shape in (np.cumsum(1 / (protect + 1 - step)), step / (protect + 1)):
         found = back(way(seen[-1]) + scale * shape)
         if found[-1] <= top:
-            return np.r_[known[:-protect], found]
-    return np.r_[known[:-protect], np.full(protect, seen[-1])]
+            break
+    else:
+        found = np.full(protect, seen[-1])
+    return np.concatenate([known[:-protect], found])
 
 
 def _groups(count: NDArray[np.int64], *, own: int, mass: float) -> NDArray[np.int64]:

@@ -82,7 +82,7 @@ def routes(studio: Studio) -> APIRouter:
         table = output.media_type == PARQUET
         picture = output.media_type != works.TEXT and not table
         kept = output.finish == "end" and output.text is not None
-        names, rows, count = list[str](), list[Any](), 0
+        names, rows, count = list[str](), list[list[Any]](), 0
         if table and kept:
             try:
                 names, rows, count = first_rows(works.file(workshop.store, output_id)[1])
