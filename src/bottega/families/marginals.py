@@ -5,8 +5,9 @@
 
 Unit of privacy: one row; neighbouring tables differ by one row that is there or not. Rows are read by three
 mechanisms only, each Gaussian: counts of a column, how dependent each pair of columns is, counts of chosen pairs. All
-else sees noisy numbers. Noise is float64 Gaussian, rounded to whole counts: the proof is about real numbers, and the
-low bits of floats are not covered by it. `seed` draws the noise, so it must stay secret: it is neither saved nor printed.
+else sees noisy numbers.
+Noise is float64 Gaussian, rounded to whole counts: the proof is about real numbers, and the low bits of floats are not
+covered by it. `seed` draws the noise, so it must stay secret: it is neither saved nor printed.
 `python benchmarks/private_tables.py` measures it.
 """
 
