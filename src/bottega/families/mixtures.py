@@ -8,6 +8,7 @@ post-processing and costs no privacy. `pytest tests/families/test_marginals.py` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,8 @@ def fit(counts: Counts, *, components: int, steps: int, rate: float, spread: flo
     return Mixture(log_weights.astype(np.float32), normalise(logits, sizes), sizes)
 
 
-def draw(log_weights: Floats, log_levels: Floats, sizes: tuple[int, ...], rows: int,
+def draw(log_weights: NDArray[np.floating[Any]], log_levels: NDArray[np.floating[Any]], sizes: tuple[int, ...],
+         rows: int,
          random: np.random.Generator) -> list[NDArray[np.int64]]:
     """Return the level int64 [rows] of every column, rows in random order.
 
@@ -127,7 +129,7 @@ def draw(log_weights: Floats, log_levels: Floats, sizes: tuple[int, ...], rows: 
         random: consumed.
     """
     weights = np.exp(log_weights.astype(np.float64))
-    component = _systematic(weights, rows, random)
+    component = _systematic(weights, rows, random.random())
     per = np.bincount(component, minlength=len(weights))
     order = random.permutation(rows)
     columns = []
@@ -135,19 +137,19 @@ def draw(log_weights: Floats, log_levels: Floats, sizes: tuple[int, ...], rows: 
     for size in sizes:
         inside = np.exp(log_levels[:, start:start + size].astype(np.float64))
         inside *= (per / inside.sum(1))[:, None]
-        level = _systematic(inside.ravel(), rows, random) % size
+        # a phase for each component: with one for all, their roundings would add up instead of cancelling
+        level = _systematic(inside.ravel(), rows, random.random(len(weights))[component]) % size
         within = np.lexsort((random.random(rows), component))  # shuffles inside each component
         columns.append(level[within][order])
         start += size
     return columns
 
 
-def _systematic(weights: NDArray[np.float64], rows: int, random: np.random.Generator) -> NDArray[np.int64]:
+def _systematic(weights: NDArray[np.float64], rows: int, phase: float | NDArray[np.float64]) -> NDArray[np.int64]:
     ends = np.cumsum(weights)
-    at = (np.arange(rows) + random.random()) * (ends[-1] / rows)
+    at = (np.arange(rows) + phase) * (ends[-1] / rows)
     last = int(np.flatnonzero(weights)[-1])
-    found: NDArray[np.int64] = np.minimum(np.searchsorted(ends, at, "right"), last).astype(np.int64)
-    return found
+    return np.asarray(np.minimum(np.searchsorted(ends, at, "right"), last), np.int64)
 
 
 def pick(group: NDArray[np.int64], share: NDArray[np.float64], of: NDArray[np.int64],
@@ -165,5 +167,5 @@ def pick(group: NDArray[np.int64], share: NDArray[np.float64], of: NDArray[np.in
     wanted, first = np.unique(of[order], return_index=True)
     for number, rows in zip(wanted, np.split(order, first[1:]), strict=True):
         inside = np.flatnonzero(group == number)
-        found[rows] = inside[_systematic(share[inside], len(rows), random)]
+        found[rows] = inside[_systematic(share[inside], len(rows), random.random())]
     return found

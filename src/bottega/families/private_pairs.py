@@ -60,8 +60,8 @@ def measure_pairs(codes: list[Ints], cells: list[Cells], measured: list[Measured
             rows, columns = slice(starts[i], starts[i] + sizes[i]), slice(starts[j], starts[j] + sizes[j])
             counts[rows, columns], counts[columns, rows] = block, block.T
             precision[rows, columns] = precision[columns, rows] = 1 / max(deviation, 1) ** 2
-    return Counts(sizes, np.concatenate(ones).astype(np.float32),
-                  np.maximum(np.concatenate(spread), 1).astype(np.float32), counts, precision, total)
+    deviations = np.maximum(np.concatenate(spread), 1).astype(np.float32)
+    return Counts(sizes, np.concatenate(ones).astype(np.float32), deviations, counts, precision, total)
 
 
 def crossed(one: Ints, other: Ints, size: int, more: int) -> Ints:
