@@ -16,9 +16,9 @@ from bottega.data.tables.infer import infer
 from bottega.data.tables.read import read
 from bottega.evaluation.table_views import row_keys, views
 
-ADULT = ("age workclass fnlwgt education education_num marital_status occupation relationship race sex capital_gain "
-         "capital_loss hours_per_week native_country income").split()
-PIMA = "pregnancies glucose pressure skin insulin bmi pedigree age outcome".split()
+ADULT = ("age", "workclass", "fnlwgt", "education", "education_num", "marital_status", "occupation", "relationship",
+         "race", "sex", "capital_gain", "capital_loss", "hours_per_week", "native_country", "income")
+PIMA = ("pregnancies", "glucose", "pressure", "skin", "insulin", "bmi", "pedigree", "age", "outcome")
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Set:
 
 SETS = {
     "breast-cancer": Set("breast cancer", ("breast-cancer",), "diagnosis"),
-    "pima": Set("pima", ("pima-indians-diabetes.csv",), "outcome", tuple(PIMA)),
+    "pima": Set("pima", ("pima-indians-diabetes.csv",), "outcome", PIMA),
     "titanic": Set("titanic", ("seaborn_titanic.csv",), "survived", twins=("alive",),
                    links=(("survived", "alive"), ("pclass", "class"), ("embarked", "embark_town"))),
-    "adult": Set("adult", ("adult-train.csv", "adult-test.csv"), "income", tuple(ADULT),
+    "adult": Set("adult", ("adult-train.csv", "adult-test.csv"), "income", ADULT,
                  links=(("education", "education_num"),)),
     "diamonds": Set("diamonds", ("seaborn_diamonds.csv",), "price"),
 }
@@ -66,7 +66,8 @@ def read_table(name: str, data: Path | None) -> Table:
     import pyarrow.compute as pc
 
     one = SETS[name]
-    paths = one.sources if one.sources[0] == "breast-cancer" else [str(data / "tables" / s) for s in one.sources if data]
+    paths = list(one.sources) if data is None or one.sources[0] == "breast-cancer" else \
+        [str(data / "tables" / source) for source in one.sources]
     parts = [read(path, list(one.names)) for path in paths]
     if name == "adult":  # the labels of its test file end in a point
         parts = [part.set_column(part.num_columns - 1, "income", pc.utf8_rtrim(part["income"], ".")) for part in parts]

@@ -209,8 +209,8 @@ def report(results: Results, args: argparse.Namespace) -> str:
                if len(results.get(name, {}).get(one, [])) < len(args.seeds)]
     text = ["## Tables", "", f"`python benchmarks/tables.py` on {machine()}; one thread, library defaults, seeds "
             f"{', '.join(map(str, args.seeds))}, each with its own split; medians over the seeds that are done.", "",
-            "Shapes, linked pairs and all pairs are SDMetrics' own QualityReport, then the same by our evaluation. C2ST: "
-            "AUC of boosted trees that tell synthetic from held-out rows. DCR share, MIA: 0.5 is ideal. Bold: better "
+            "Shapes, linked pairs and all pairs are SDMetrics' own QualityReport, then the same by our evaluation. C2ST: AUC "
+            "of boosted trees that tell synthetic from held-out rows. DCR share, MIA: 0.5 is ideal. Bold: better "
             "than ours. References in italics: a score that independent columns or a copy pass proves nothing alone. "
             "Fresh rows of small tables are half of the held-out ones, so their figures are noisier.", ""]
     if missing:
