@@ -66,8 +66,8 @@ def read_table(name: str, data: Path | None) -> Table:
     import pyarrow.compute as pc
 
     one = SETS[name]
-    paths = list(one.sources) if data is None or one.sources[0] == "breast-cancer" else \
-        [str(data / "tables" / source) for source in one.sources]
+    built_in = one.sources[0] == "breast-cancer"
+    paths = one.sources if built_in else [str(data / "tables" / source) for source in one.sources if data]
     parts = [read(path, list(one.names)) for path in paths]
     if name == "adult":  # the labels of its test file end in a point
         parts = [part.set_column(part.num_columns - 1, "income", pc.utf8_rtrim(part["income"], ".")) for part in parts]

@@ -41,7 +41,7 @@ def sdv(folder: Path, seed: int, which: str) -> tuple[Callable[[], None], Callab
     from sdv.metadata import Metadata
     from sdv.single_table import CTGANSynthesizer, GaussianCopulaSynthesizer, TVAESynthesizer
 
-    np.random.seed(seed)  # the global state is what these libraries draw from
+    np.random.seed(seed)
     torch.manual_seed(seed)
     train = pd.read_parquet(folder / "train.parquet")
     about = Metadata.load_from_dict({"tables": {NAME: metadata(folder)}, "relationships": []})

@@ -27,7 +27,7 @@ from bottega.core.recipe import Recipe
 from bottega.core.table import Kind, Schema, Table
 from bottega.core.validate import validate
 
-_EPOCHS, _BATCH = 30, 256       # after that many passes small networks know the rows by heart
+_EPOCHS, _BATCH = 90, 256       # more passes bring nothing; training ends early where fewer do
 _LEAST, _MOST = 300, 20_000     # steps
 
 
@@ -108,7 +108,8 @@ class TableModel:
 
 
 def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), columns: Mapping[str, Kind] | None = None,
-        minutes: float | None = None, seed: int = 0, home: Path | None = None, **recipe: Any) -> TableModel:
+        minutes: float | None = None, seed: int = 0, home: Path | None = None, report: bool = False,
+        **recipe: Any) -> TableModel:
     """Make a model of a table in the workshop.
 
     Args:
@@ -119,6 +120,7 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
         minutes: longest training; by default as many passes over the rows as help.
         seed: of weights, order and subsets.
         home: the workshop; by default BOTTEGA_HOME.
+        report: judge the model's rows and write the page into its run, as `TableModel.report` does when asked.
         recipe: further parts of the recipe, such as `generator={"width": 128}`.
 
     Raises:
@@ -138,7 +140,7 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
               "training": {**plain["training"], "budget": budget}}
     for part, values in recipe.items():
         merged[part] = {**merged.get(part, {}), **values} if isinstance(values, dict) else values
-    return TableModel(make(validate(Recipe, merged, where="fit"), home=home, replace=True))
+    return TableModel(make(validate(Recipe, merged, where="fit"), home=home, replace=True, report=report))
 
 
 def load(model: Path | str) -> TableModel:
@@ -162,7 +164,7 @@ def parquet_of(table: Table) -> bytes:
 
 
 def _steps(source: Path) -> int:
-    """Return steps for about thirty passes over a file's rows."""
+    """Return steps for about ninety passes over a file's rows."""
     import pyarrow.parquet as pq
 
     if source.suffix.lower() == ".parquet" and source.is_file():

@@ -44,7 +44,7 @@ def test_large_epsilon_reproduces_columns_and_links(exact: Marginals) -> None:
     real, made = small(), exact.sample(2000, seed=1)
     assert made.data.schema.types == [pa.type_for_alias(arrow) for _, arrow in KINDS.values()]
     assert made.values("age").mean() == pytest.approx(real.values("age").mean(), abs=0.5)
-    assert np.nanmean(made.values("gain") == 0) == pytest.approx(np.nanmean(real.values("gain") == 0), abs=0.02)
+    assert np.nanmean(made.values("gain") == 0) == pytest.approx(np.nanmean(real.values("gain") == 0), abs=0.04)
     assert np.isnan(made.values("gain")).mean() == pytest.approx(np.isnan(real.values("gain")).mean(), abs=0.01)
     rich = np.array(made.data["rich"].to_pylist())
     assert ((made.values("age") >= 40) == rich).mean() > 0.93  # half would be chance

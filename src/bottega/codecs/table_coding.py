@@ -2,7 +2,8 @@
 
 A code of an ordered column owns an interval of the standard normal axis as wide as its share of the rows, so that a
 Gaussian copula can work on it; a value is also a position inside its group. Nothing that fewer than `protect` rows
-share is kept: rare levels are pooled and never made, the ends are pulled in. `pytest tests/codecs/test_table.py`.
+share is kept: rare levels are pooled and never made, and the outermost values are replaced by what the ones before
+them tell. `pytest tests/codecs/test_table.py` exercises it.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ def fit_values(column: Column, values: Floats, *, codes: int, protect: int) -> C
     gone = len(values) - len(known)
     if not len(known):
         return Coding(column=column, share=[1.0], missing=True)
-    if len(known) > 2 * protect:  # pull the ends in: the outermost rows are one person's
-        known = np.clip(known, known[protect - 1], known[-protect])
+    if len(known) > 4 * protect > 4:  # the outermost values are one person's
+        known = np.sort(-_softened(np.sort(-_softened(known, protect)), protect))
     single, count = np.unique(known, return_counts=True)
     mass = max(len(known) / max(1, min(codes, len(known) // 4)), protect + 1.0)
     own = max(protect, min(_OWN, int(mass)))
@@ -167,7 +168,9 @@ def fit_values(column: Column, values: Floats, *, codes: int, protect: int) -> C
     grids, share = [], []
     for members in np.split(order, starts[1:]):
         rows = np.repeat(single[members], count[members])
-        points = min(_GRID, max(2, len(rows) // max(protect, 1))) if len(members) > 1 else 1
+        at_end = members[0] == 0 or members[-1] == len(single) - 1  # long tails need more points
+        most = _GRID * 4 if at_end else _GRID
+        points = min(most, max(2, len(rows) // max(protect, 1))) if len(members) > 1 else 1
         grid = np.quantile(rows, np.linspace(0, 1, points)) if points > 1 else rows[:1]
         grids.append([float(value) for value in grid])
         share.append(len(rows) / len(values))
@@ -175,6 +178,28 @@ def fit_values(column: Column, values: Floats, *, codes: int, protect: int) -> C
     return Coding(column=column, grids=[grids[index] for index in by_value],
                   share=[share[index] for index in by_value] + ([gone / len(values)] if gone else []),
                   missing=bool(gone))
+
+
+def _softened(known: Floats, protect: int) -> Floats:
+    """Return sorted values with the highest `protect` of them replaced by what the ones below tell.
+
+    The tail goes on exponentially from there (of positive values their logarithms: Hill 1975), its scale by maximum
+    likelihood from the values before, as if the highest were censored; the places are the expected order statistics. A
+    tail that would end above the true highest is tried shorter, and cut off last: nothing is made beyond what was seen.
+    """
+    tail = known[-4 * protect:]
+    base, seen, top = tail[0], tail[1:-protect], float(known[-1])
+    way, back = (np.log, np.exp) if base > 0 else (np.positive, np.positive)
+    excess = way(seen) - way(base)
+    scale = float((excess.sum() + protect * excess[-1]) / len(seen))
+    step = np.arange(1, protect + 1)
+    for shape in (np.cumsum(1 / (protect + 1 - step)), step / (protect + 1)):
+        found = back(way(seen[-1]) + scale * shape)
+        if found[-1] <= top:
+            break
+    else:
+        found = np.full(protect, seen[-1])
+    return np.concatenate([known[:-protect], found])
 
 
 def _groups(count: NDArray[np.int64], *, own: int, mass: float) -> NDArray[np.int64]:

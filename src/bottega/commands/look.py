@@ -159,7 +159,7 @@ def _evaluate_table(model: str | None, seed: int, as_json: bool) -> None:
     if as_json:
         emit({**judged.scores.plain(), "report": str(report)})
         return
-    for line in lines(judged.scores, judged.reasons):
+    for line in lines(judged.scores):
         typer.echo(line)
     typer.echo(f"report: {report}")
 

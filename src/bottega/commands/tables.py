@@ -145,7 +145,7 @@ def fit(
 
     start(as_json)
     kinds: dict[str, Any] = dict(_pair(item) for item in kind or [])
-    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, minutes=minutes, seed=seed)
+    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, minutes=minutes, seed=seed, report=True)
     if as_json:
         emit({"name": model.bundle.name, "path": str(model.bundle.path), "metrics": model.bundle.meta["metrics"]})
         return
@@ -216,3 +216,60 @@ def score(
     for row in order:
         shown = ", ".join(f"{name} {value}" for name, value in rows.take(np.array([row])).data.to_pylist()[0].items())
         typer.echo(f"  row {row + 1:6}  {found[row]:8.2f}  {shown[:140]}")
+
+
+@app.command()
+def private(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+    domain: Annotated[Path, typer.Option(help="JSON: column → list of levels, or [low, high, step]. It must be public "
+                                              "knowledge: what is read from the rows would break the guarantee.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet, CSV or JSON Lines file to write.")],
+    epsilon: Annotated[float, typer.Option(min=0, help="Of the guarantee; 1 is strong, 10 weak.")] = 3.0,
+    delta: Annotated[float, typer.Option(min=0, max=1, help="Of the guarantee; well below 1 / rows.")] = 1e-5,
+    rows: Annotated[int | None, typer.Option(min=1, help="Default: as many as the noisy count says.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Column whose links matter most (repeatable).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the noise: secret, since whoever knows it can take the "
+                                                         "noise away. Default: drawn and forgotten.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make rows under differential privacy: nobody can tell from them whether one row was in the table.
+
+    Noisy counts of columns and of pairs, and a mixture that agrees with them; what was spent is printed.
+
+    Example: bottega table private adult.csv --domain domain.json --epsilon 3 --target income -o safe.parquet
+    """
+    import secrets
+
+    from bottega.core.errors import InputError
+    from bottega.core.files import read_json, write_atomic
+    from bottega.core.table import Table as Rows
+    from bottega.data.tables.infer import infer
+    from bottega.data.tables.read import read
+    from bottega.families.marginals import Marginals
+    from bottega.tables import parquet_of
+
+    start(as_json)
+    if output.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(_SUFFIXES)}")
+    public = read_json(domain)
+    if not isinstance(public, dict):
+        raise InputError(f"{domain} is no JSON object", where="--domain",
+                         fix='write {"age": [0, 120, 1], "sex": ["f"]}')
+    kinds: dict[str, Any] = {name: "category" if isinstance(one, list) and one and isinstance(one[0], str) else "number"
+                             for name, one in public.items()}
+    data, schema = infer(read(str(table), []), {}, str(table))
+    wrong = [column.name for column in schema.columns
+             if column.name in kinds and column.ordered != (kinds[column.name] == "number")]
+    if wrong:
+        data, schema = infer(data, {name: kinds[name] for name in wrong}, str(table))
+    model = Marginals.fit(Rows(schema, data), public, epsilon=epsilon, delta=delta, targets=target or [],
+                          seed=secrets.randbits(64) if seed is None else seed)
+    made = model.sample(rows or max(1, round(model.total)), seed=secrets.randbits(63) if seed is None else seed)
+    write_atomic(output, parquet_of(made) if output.suffix.lower() == ".parquet" else
+                 text_of(made, output.suffix.lower()))
+    if as_json:
+        emit({"file": str(output), "rows": len(made), **model.privacy_card()})
+        return
+    typer.echo(f"{output}: {len(made):,} rows, epsilon {epsilon:g}, delta {delta:g} for each row of {table}")
+    for what, cost in model.ledger:
+        typer.echo(f"  rho {cost:.5f}  {what}")

@@ -20,7 +20,7 @@ from bottega.evaluation.table_distances import Points, distances, neighbours, po
 from bottega.evaluation.table_views import View, sample, views
 
 MOST = 10_000  # rows of each table that take part
-TRIES = 2000  # of an attack: the interval of its risk is then about 0.03 wide or less
+TRIES = 2000  # of an attack: the risk is then known to about 0.03 either way
 COLUMNS = 4  # of a multivariate predicate: fewer seldom isolate a row, more isolate rows that only look alike
 NEIGHBOURS = 5  # synthetic rows near to one half of a row among which one near to the other half links them
 NEAR = 0.025  # a guessed number is right within this share of the real rows on either side

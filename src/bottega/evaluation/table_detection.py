@@ -24,7 +24,8 @@ def detection(synthetic: Table, real: Table, *, seed: int = 0, most: int = MOST)
 
     Every row is scored by trees that were trained on four fifths of the rows, not on itself; the figure is the mean
     over folds, its interval that of one AUC over all rows (Hanley and McNeil 1982). Rows that a synthetic table repeats
-    are told by their repetition: a bootstrap copy of real rows reaches about 0.6.
+    are told by their repetition: of Adult a bootstrap copy of 10,000 rows
+    reached 0.61, one of 2,000 rows 0.68.
 
     Args:
         synthetic: rows of a model.

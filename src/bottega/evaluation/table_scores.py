@@ -17,7 +17,7 @@ Better = Literal["higher", "lower"]
 Reference = Literal["fresh", "independent", "copy"]
 REFERENCES: tuple[Reference, ...] = ("fresh", "independent", "copy")
 CALLED = {"fresh": "fresh real rows", "independent": "independent columns", "copy": "copied training rows"}
-APART = 0.02  # how far the good and the bad reference must be apart: repeated draws differ by half of that
+APART = 0.02  # how far the good and the bad reference must be apart: our choice, larger tables would allow less
 _AS_GOOD, _NEAR, _BETWEEN = 0.9, 0.6, 0.2  # of the way from the bad reference to fresh real rows
 
 

@@ -6,7 +6,8 @@
 Unit of privacy: one row; neighbouring tables differ by one row that is there or not. Rows are read by three
 mechanisms only, each Gaussian: counts of a column, how dependent each pair of columns is, counts of chosen pairs. All
 else sees noisy numbers. Noise is float64 Gaussian, rounded to whole counts: the proof is about real numbers, and the
-low bits of floats are not covered by it. `seed` draws the noise, so it must stay secret: it is neither saved nor printed.
+low bits of floats are not covered by it. `seed` draws the noise, so it must stay secret: it is neither saved nor
+printed.
 `python benchmarks/private_tables.py` measures it.
 """
 
@@ -144,7 +145,8 @@ class Marginals:
             levels[:, start:start + size] -= sums[:, None]
             weights += sums
         random = np.random.default_rng(seed)
-        groups = draw(weights - weights.max(), levels, self.mixture.sizes, rows, random)
+        groups = draw((weights - weights.max()).astype(np.float32), levels.astype(np.float32), self.mixture.sizes,
+                      rows, random)
         arrays = []
         for column, domain, cell, of in zip(self.schema.columns, self.domains, cells, groups, strict=True):
             at = pick(cell.group, cell.share, of, random)

@@ -146,7 +146,8 @@ def _systematic(weights: NDArray[np.float64], rows: int, random: np.random.Gener
     ends = np.cumsum(weights)
     at = (np.arange(rows) + random.random()) * (ends[-1] / rows)
     last = int(np.flatnonzero(weights)[-1])
-    return np.minimum(np.searchsorted(ends, at, "right"), last).astype(np.int64)
+    found: NDArray[np.int64] = np.minimum(np.searchsorted(ends, at, "right"), last).astype(np.int64)
+    return found
 
 
 def pick(group: NDArray[np.int64], share: NDArray[np.float64], of: NDArray[np.int64],

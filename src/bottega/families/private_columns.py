@@ -209,7 +209,8 @@ def project(counts: Array, total: float) -> Array:
     """Return the nearest counts (Euclidean) that are not negative and sum to `total` (> 0)."""
     falling = np.sort(counts)[::-1]
     over = (np.cumsum(falling) - total) / np.arange(1, len(counts) + 1)
-    return np.maximum(counts - over[np.flatnonzero(falling > over)[-1]], 0)
+    found: Array = np.maximum(counts - over[np.flatnonzero(falling > over)[-1]], 0)
+    return found
 
 
 def group(measured: Measured, ordered: bool, total: float, groups: int, least: float) -> Cells:
@@ -274,8 +275,9 @@ def restrict(cells: Cells, allowed: Sequence[tuple[int, int]]) -> Cells:
                               int(cells.group[index])))
     if not parts:
         return Cells(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
-    first, length, share, number = zip(*parts, strict=True)
-    return Cells(np.array(first, np.int64), np.array(length, np.int64), np.array(share), np.array(number, np.int64))
+    starts, lengths, shares, numbers = zip(*parts, strict=True)
+    return Cells(np.array(starts, np.int64), np.array(lengths, np.int64), np.array(shares),
+                 np.array(numbers, np.int64))
 
 
 def runs(column: Column, domain: Domain, wanted: Any) -> list[tuple[int, int]]:

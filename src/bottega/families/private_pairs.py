@@ -35,7 +35,7 @@ def measure_pairs(codes: list[Ints], cells: list[Cells], measured: list[Measured
     """
     sizes = tuple(int(cell.group.max()) + 1 for cell in cells)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    ones = [project(np.bincount(cell.group, one.counts, size), total)
+    ones = [project(np.bincount(cell.group, one.counts, size).astype(np.float64), total)
             for cell, one, size in zip(cells, measured, sizes, strict=True)]
     spread = [np.sqrt(np.bincount(cell.group, np.square(one.sigma), size))
               for cell, one, size in zip(cells, measured, sizes, strict=True)]
@@ -60,8 +60,8 @@ def measure_pairs(codes: list[Ints], cells: list[Cells], measured: list[Measured
             rows, columns = slice(starts[i], starts[i] + sizes[i]), slice(starts[j], starts[j] + sizes[j])
             counts[rows, columns], counts[columns, rows] = block, block.T
             precision[rows, columns] = precision[columns, rows] = 1 / max(deviation, 1) ** 2
-    return Counts(sizes, np.concatenate(ones).astype(np.float32), np.maximum(np.concatenate(spread), 1).astype(np.float32), counts,
-                  precision, total)
+    return Counts(sizes, np.concatenate(ones).astype(np.float32),
+                  np.maximum(np.concatenate(spread), 1).astype(np.float32), counts, precision, total)
 
 
 def crossed(one: Ints, other: Ints, size: int, more: int) -> Ints:

@@ -67,7 +67,8 @@ class EventStream(Response):
         gone = asyncio.create_task(until_gone(receive))
         try:
             while not writer.done() and not gone.done():
-                wait = max(0.01, self._sent + KEEP_ALIVE - time.monotonic()) if self._sent and self.silence else KEEP_ALIVE
+                waits = self._sent and self.silence
+                wait = max(0.01, self._sent + KEEP_ALIVE - time.monotonic()) if waits else KEEP_ALIVE
                 await asyncio.wait({writer, gone}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 if self.silence and not writer.done() and not gone.done() \
                         and time.monotonic() - self._sent >= KEEP_ALIVE:

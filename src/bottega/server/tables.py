@@ -1,4 +1,4 @@
-"""`POST /v1/tables/generations`: rows of a model of a table, whole, streamed, or as a file; and what can be asked of it.
+"""`POST /v1/tables/generations`: rows of a table, whole, streamed, or as a file; and what can be asked of a model.
 
 `pytest tests/server/test_tables.py` asks for some.
 """

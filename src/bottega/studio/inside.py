@@ -1,4 +1,4 @@
-"""The Inside pages: how an answer came about, token by token, and a picture, step by step; `bottega serve`, /inside.
+"""The Inside pages: how an answer, a picture or a table came about; `bottega serve`, then /inside.
 
 Each position is shown twice: the model's own probabilities, and those after the controls, from which the token was
 drawn. What is not listed is summed up, so that each of the two columns makes a whole.
@@ -13,10 +13,13 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, JSONResponse
 
+from bottega.core.errors import NotFoundError
 from bottega.studio.lineage import chain, licences
 from bottega.studio.studio import Studio
+from bottega.studio.tables import asked_of, first_rows
 from bottega.workshop import inside as workshop_inside
 from bottega.workshop import works
+from bottega.workshop.table_lane import PARQUET
 from bottega.workshop.works import Work
 
 _SEARCHED = 500
@@ -76,14 +79,25 @@ def routes(studio: Studio) -> APIRouter:
         work, output = works.output(workshop.store, output_id)
         maker = next((one for one in workshop.models.served() if one.digest == work.model_digest), None)
         links = chain(maker.path, workshop.home) if maker else []
-        picture = output.media_type != works.TEXT
+        table = output.media_type == PARQUET
+        picture = output.media_type != works.TEXT and not table
+        kept = output.finish == "end" and output.text is not None
+        names, rows, count = list[str](), list[list[Any]](), 0
+        if table and kept:
+            try:
+                names, rows, count = first_rows(works.file(workshop.store, output_id)[1])
+            except NotFoundError:
+                kept = False  # it was too large to be kept
         files = work.lineage.get("files") or []
         given = {name: words for name, words in _GIVEN.items() if name in work.request}
         controls = {name: value for name, value in (work.request.get("controls") or {}).items() if value is not None}
+        conditions = asked_of(controls)
+        controls.pop("conditions", None)  # they have a place of their own
         return studio.page("inside.html", active="inside", work=work, output=output, links=links,
                            licences=licences(links), controls=controls, messages=work.request.get("messages"),
                            prompt=work.request.get("prompt"), toward=work.request.get("toward"), given=given,
-                           picture=picture, kept=output.finish == "end" and output.text is not None,
+                           picture=picture, table=table, kept=kept, names=names, rows=rows, count=count,
+                           conditions=conditions,
                            file_digest=(files[output.index] or "") if output.index < len(files) else "")
 
     @router.get("/studio/inside/{output_id}.json")

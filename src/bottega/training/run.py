@@ -60,7 +60,8 @@ class _Parts:
                 **({"latents": self.latents.digest} if self.latents else {}), "bottega": bottega.__version__}
 
 
-def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = True, reuse: bool = True) -> Bundle:
+def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = True, reuse: bool = True,
+         report: bool = True) -> Bundle:
     """Make the model of a recipe, or return it when it is there already and nothing changed.
 
     Args:
@@ -69,6 +70,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         resume: go on from the last checkpoint of this run.
         replace: swap out another model of the same name; without it that is an error.
         reuse: return an existing model of the same recipe and data as it is.
+        report: write the page of the finished model into its run.
 
     Raises:
         RecipeError: parts of the recipe do not fit each other, or a resume under another recipe.
@@ -115,6 +117,8 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
                                         for name, pair in compared.items() if name != "watt_hours"))
     bundle = _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter)
+    if not report:
+        return bundle
     try:
         medium.report(bundle, dataset, home)
     except BottegaError as error:  # a full disk, for instance: the model is finished all the same

@@ -7,25 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bottega.codecs.table import TableCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError
-from bottega.core.files import write_json
 from bottega.core.progress import timed
 from bottega.core.recipe import Recipe
 from bottega.core.table import Table
 from bottega.core.validate import validate
 from bottega.data.tables.dataset import TableDataset
 from bottega.data.tables.prepare import prepare_table
-from bottega.evaluation.tables import TableScores, gate, judge_table
 from bottega.evaluation.table_report import write_page
+from bottega.evaluation.tables import TableScores, gate, judge_table
 from bottega.generation.tables import TableEngine
 
-REPORT, SCORES = "report.html", "table_scores.json"
+REPORT = "report.html"
 _QUICK, _WHOLE = 2000, 10_000  # rows that are judged
 
 
@@ -43,7 +41,7 @@ class Judged:
     real: Table
     made: Table
     title: str
-    facts: dict[str, Any]
+    facts: dict[str, str]
     reasons: list[str]
 
     def save(self, path: Path | str) -> Path:
@@ -52,9 +50,7 @@ class Judged:
         Raises:
             ResourceError: the disk is full.
         """
-        path = Path(path)
-        write_json(path.with_suffix(".json"), self.scores.plain())
-        return write_page(self.scores, self.real, self.made, path, title=self.title, facts=self.facts)
+        return write_page(self.scores, self.real, self.made, Path(path), title=self.title, facts=self.facts)
 
 
 def judged(bundle: Bundle, home: Path, *, seed: int = 0, quick: bool = False) -> Judged:
@@ -87,12 +83,12 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
     with timed(f"judging {len(made):,} rows beside {len(real):,} real ones"):
         scores = judge_table(made, real, held, seed=seed, quick=quick, rules=data.codec.rules)
     meta = bundle.meta
-    facts = {"rows of training": f"{data.codec.rows:,}", "columns": len(data.codec.schema.columns),
-             "codes": sum(data.codec.sizes), "steps": f"{meta['training']['steps']:,}",
+    facts = {"rows of training": f"{data.codec.rows:,}", "columns": str(len(data.codec.schema.columns)),
+             "codes": f"{sum(data.codec.sizes):,}", "steps": f"{meta['training']['steps']:,}",
              "seconds": f"{meta['training']['seconds']:.0f}", "links": "; ".join(
                  f"{one.key} -> {one.column}" for one in data.codec.mappings) or "none",
              "rules": "; ".join(rule.text for rule in data.codec.rules) or "none",
-             "rows that anything is kept of": data.codec.spec.protect}
+             "rows that anything is kept of": str(data.codec.spec.protect)}
     return Judged(scores, real, made, f"{bundle.name}: a model of a table", facts, gate(scores))
 
 

@@ -23,7 +23,7 @@ Status = Literal["done", "cancelled", "failed", "refused"]
 TEXT = "text/plain"  # media type of outputs that are no files
 _AT_ONCE = 200  # works that are forgotten in one transaction
 _CONTENT = ("prompt", "messages", "suffix", "toward", "image", "mask")  # keys of a request
-_CONTENT_CONTROLS = ("stop", "format", "logit_bias", "negative_prompt", "conditions")  # controls that hold words
+_CONTENT_CONTROLS = ("stop", "format", "logit_bias", "negative_prompt", "conditions", "balance")  # that hold words
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def record(store: Store, work: Work) -> None:
             model=work.model, model_digest=work.model_digest, kept=kept, status=work.status,
             request=work.request if kept else _without_content(work.request), error=work.error if kept else "",
             prompt_tokens=work.prompt_tokens, new_tokens=work.new_tokens, seed=work.seed, seconds=work.seconds,
-            first_token_seconds=work.first_token_seconds, lineage=work.lineage, verdicts=work.verdicts,
+            first_token_seconds=work.first_token_seconds,
+            lineage=work.lineage if kept else _without_content(work.lineage), verdicts=work.verdicts,
             outputs=[OutputRow(id=output.id, place=output.index, finish=output.finish, score=output.score,
                                text=output.text if kept else None, tokens=output.tokens if kept else [],
                                steps=steps[output.id] if kept else None, media_type=output.media_type,
@@ -210,6 +211,7 @@ def _forget_some(store: Store, now: datetime) -> int:
                               .order_by(WorkRow.created).limit(_AT_ONCE)).all()
         for row in old:
             row.request, row.error, row.kept = _without_content(row.request), "", False
+            row.lineage = _without_content(row.lineage)  # its controls are the request's
         session.execute(update(OutputRow).where(OutputRow.work.in_([row.id for row in old]))
                         .values(text=None, tokens=[], steps=None, file=None),
                         execution_options={"synchronize_session": False})

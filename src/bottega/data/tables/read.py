@@ -1,4 +1,6 @@
-"""A CSV or Parquet file, or a built-in set, as an Arrow table of typed columns. `pytest tests/data/test_tables.py`.
+"""A CSV or Parquet file, or a built-in set, as an Arrow table of typed columns.
+
+`pytest tests/data/test_table_files.py` exercises it.
 
 Text is read first, types are tried after: what is not quite a number is then told with its row, and nothing is
 turned into a missing value without a word.

@@ -49,8 +49,8 @@ const posted = (body, signal) => (body instanceof FormData ? { method: "POST", s
 /** GET JSON. */
 export const get = async (address) => (await send(address)).json();
 
-/** GET a file. */
-export const file = async (address) => (await send(address)).blob();
+/** GET a file; with a body, POST it as JSON and take the file that comes. */
+export const file = async (address, body) => (await send(address, body && posted(body))).blob();
 
 /** POST JSON and return the JSON answer. */
 export const post = async (address, body = {}) => (await send(address, posted(body))).json();

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
+from tests.cli.conftest import bottega
 
 from bottega import tables
 from bottega.core.bundle import Bundle
@@ -17,7 +18,6 @@ from bottega.core.errors import InputError, Interrupted
 from bottega.core.recipe import Recipe
 from bottega.training import loop
 from bottega.training.run import make
-from tests.cli.conftest import bottega
 
 
 def _csv(path: Path, count: int = 400) -> Path:
@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(home: Path) -> tables.TableModel:
-    return tables.fit(_csv(home / "patients.csv"), rules=["in_day <= out_day"], home=home, training={
+    return tables.fit(_csv(home / "patients.csv"), rules=["in_day <= out_day"], home=home, report=True, training={
         "budget": {"steps": 40}, "validate_every": 0.25, "sample_every": 0.5}, generator={"width": 32})
 
 
@@ -51,7 +51,7 @@ def test_a_file_becomes_a_model_with_a_page(model: tables.TableModel, home: Path
     assert (meta["family"], meta["codec"], meta["objective"]) == ("tabular", "table", "tables")
     assert meta["metrics"]["best"] <= meta["metrics"]["nats"]
     page = (home / "runs" / "patients" / "report.html").read_text()
-    for part in ("May it be released?", "in_day &lt;= out_day", "told apart", "Column by column", "Whom they give away"):
+    for part in ("in_day &lt;= out_day", "told apart", "closer to training", "<h2>Attacks", "<h2>Columns"):
         assert part in page, part
     found = json.loads((home / "runs" / "patients" / "report.json").read_text())
     assert found["broken"][0]["made"] == 0
@@ -137,3 +137,24 @@ def test_frames_and_wrong_columns(model: tables.TableModel, home: Path) -> None:
     with pytest.raises(Exception, match="no column 'patient'"):
         model.read(pa.table({"age": [1]}))
     assert Bundle.open(model.bundle.path).digest == model.bundle.digest
+
+
+def test_rows_under_differential_privacy_by_command(home: Path) -> None:
+    _csv(home / "patients.csv")
+    domain = {"age": [0, 120, 1], "ill": ["yes", "no"], "in_day": [0, 60, 1], "out_day": [0, 100, 1],
+              "marker": [0, 10, 0.1]}
+    (home / "domain.json").write_text(json.dumps(domain))
+    asked = ("table", "private", "patients.csv", "--domain", "domain.json", "--epsilon", "5", "-o", "safe.parquet")
+    made = _bottega(home, *asked, "--json")
+    assert made.returncode == 0, made.stderr
+    said, rows = json.loads(made.stdout), pq.read_table(home / "safe.parquet")
+    assert said["epsilon_spent"] <= 5 * (1 + 1e-6)
+    assert 300 < rows.num_rows == said["rows"] < 500
+    assert "patient" not in rows.column_names
+    assert set(rows["ill"].to_pylist()) <= {"yes", "no", None}
+    assert 0 <= min(rows["age"].drop_null().to_pylist()) <= max(rows["age"].drop_null().to_pylist()) <= 120
+    del domain["marker"]
+    (home / "domain.json").write_text(json.dumps(domain))
+    refused = _bottega(home, *asked)
+    assert refused.returncode == 2
+    assert "marker" in refused.stderr
