@@ -9,6 +9,8 @@ STAMPS := $(VENV)/.stamps
 INSTALL := -m pip install --disable-pip-version-check
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
+SDV := .venv-sdv
+MOSTLY := .venv-mostly
 
 .PHONY: demo demo-all test lint bench picture clean
 
@@ -27,7 +29,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/lint-imports
 
 # The programs we measure against live in environments of their own, so that they cannot disturb ours.
-bench: $(BENCH)/.stamp $(LITGPT)/.stamp
+bench: $(BENCH)/.stamp $(LITGPT)/.stamp $(SDV)/.stamp $(MOSTLY)/.stamp
 	$(BENCH)/bin/python benchmarks/decode.py
 	$(BENCH)/bin/python benchmarks/serve.py workshop/models/python-assistant-dpo
 	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
@@ -36,6 +38,7 @@ bench: $(BENCH)/.stamp $(LITGPT)/.stamp
 	$(BENCH)/bin/python benchmarks/tables.py
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/private_tables.py)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/real_pictures.py)
+	$(BENCH)/bin/python benchmarks/tables.py --sdv-python $(SDV)/bin/python --mostly-python $(MOSTLY)/bin/python
 
 # The documentation's pictures, from the demo's report and from the studio over the demo's models.
 picture: demo/report.html $(STAMPS)/test
@@ -45,7 +48,7 @@ picture: demo/report.html $(STAMPS)/test
 
 # Virtual environment, models, datasets and reports: everything that can be made again.
 clean:
-	rm -rf $(VENV) $(BENCH) $(LITGPT) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(LITGPT) $(SDV) $(MOSTLY) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -70,4 +73,16 @@ $(BENCH)/.stamp: pyproject.toml benchmarks/requirements.txt
 $(LITGPT)/.stamp: benchmarks/requirements-litgpt.txt
 	$(PYTHON) -m venv $(LITGPT)
 	$(LITGPT)/bin/python $(INSTALL) --requirement benchmarks/requirements-litgpt.txt
+	@touch $@
+
+$(SDV)/.stamp: benchmarks/requirements-sdv.txt
+	$(PYTHON) -m venv $(SDV)
+	$(SDV)/bin/python $(INSTALL) --requirement benchmarks/requirements-sdv.txt
+	@touch $@
+
+# A torchvision of another build than torch breaks the engine's import, and tables need none.
+$(MOSTLY)/.stamp: benchmarks/requirements-mostly.txt
+	$(PYTHON) -m venv $(MOSTLY)
+	$(MOSTLY)/bin/python $(INSTALL) --requirement benchmarks/requirements-mostly.txt
+	$(MOSTLY)/bin/python -m pip uninstall --yes torchvision torchaudio
 	@touch $@
