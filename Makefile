@@ -35,7 +35,6 @@ bench: $(BENCH)/.stamp $(LITGPT)/.stamp $(SDV)/.stamp $(MOSTLY)/.stamp
 	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
 	$(BENCH)/bin/python benchmarks/images.py
 	$(BENCH)/bin/python benchmarks/pictures_quality.py
-	$(BENCH)/bin/python benchmarks/tables.py
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/private_tables.py)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/real_pictures.py)
 	$(BENCH)/bin/python benchmarks/tables.py --sdv-python $(SDV)/bin/python --mostly-python $(MOSTLY)/bin/python

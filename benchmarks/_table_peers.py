@@ -101,19 +101,22 @@ def generate(name: str, folder: Path, seed: int) -> dict[str, float]:
 def quality(folder: Path, name: str) -> dict[str, float]:
     """Return SDMetrics' column shapes and pair trends of a generator's rows against the training rows.
 
-    Since version 0.30 the report averages only pairs that are clearly linked in the real table; `all_trends` is the
-    mean over all pairs, as before.
+    Since version 0.30 the report averages only pairs that are clearly linked in the real table. Missing categories are
+    made None in both tables: it takes pandas' NA, which MOSTLY AI's rows hold, for a level of its own (.77 for .83).
     """
     import pandas as pd
     from sdmetrics.reports.single_table import QualityReport
 
     report = QualityReport()
     train, made = (pd.read_parquet(folder / f"{part}.parquet") for part in ("train", name))
-    report.generate(train, made, metadata(folder), verbose=False)
+    about = metadata(folder)
+    for column, kind in about["columns"].items():
+        if kind["sdtype"] == "categorical":
+            for table in (train, made):
+                table[column] = table[column].astype(object).where(table[column].notna(), None)
+    report.generate(train, made, about, verbose=False)
     values = report.get_properties().set_index("Property")["Score"]
-    pairs = report.get_details("Column Pair Trends")["Score"]
-    return {"shapes": float(values["Column Shapes"]), "trends": float(values["Column Pair Trends"]),
-            "all_trends": float(pairs.mean())}
+    return {"shapes": float(values["Column Shapes"]), "trends": float(values["Column Pair Trends"])}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 Each generator runs in a process of its own (`_table_peers.py`), peers in environments of their own
 (`requirements-sdv.txt`, `requirements-mostly.txt`; leave out what is not there); all are given the same rows and
 judged beside as many others. Rows are kept in `--folder` and taken as they are: remove it after a change of the code.
-Reference rows stand below: fresh real rows, independent columns, a bootstrap copy. Writes the section `tables`.
+Reference rows stand below: sequential trees, fresh real rows, independent columns, a bootstrap
+copy. Writes the section `tables`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from _report import machine, update
 from _table_data import SETS, Set, kinds, read_table, split, write
+from _table_trees import trees
 
 from bottega.core.table import Table
 from bottega.evaluation.table_detection import detection
@@ -31,7 +33,8 @@ from bottega.evaluation.table_shapes import compare
 from bottega.evaluation.table_utility import utility
 
 PEERS = {"mostly": "MOSTLY AI engine", "copula": "SDV GaussianCopula", "tvae": "SDV TVAE", "ctgan": "SDV CTGAN"}
-NAMES = {"bottega": "**Bottega**", **PEERS, "fresh": "*fresh real rows*", "independent": "*independent columns*",
+NAMES = {"bottega": "**Bottega**", **PEERS, "trees": "*sequential trees, leaf 5*",
+         "fresh": "*fresh real rows*", "independent": "*independent columns*",
          "copy": "*bootstrap copy*"}
 COLUMNS = {"shapes": "shapes", "trends": "trends", "quality": "quality", "told": "told apart", "target": "target",
            "closer": "closer to training", "membership": "membership", "copies": "copies", "links": "links broken",
@@ -103,9 +106,11 @@ def measured(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, d
                **dict.fromkeys(("copula", "tvae", "ctgan"), arguments.sdv_python)}
     rows: dict[str, tuple[Table, dict[str, float]]] = {}
     for generator, python in pythons.items():
-        cost = made_by(generator, str(python), folder, seed) if python else None
+        wanted = python and generator in arguments.generators
+        cost = made_by(generator, str(python), folder, seed) if wanted else None
         if cost is not None:
             rows[generator] = (read_back(folder / f"{generator}.parquet", train), cost)
+    rows["trees"] = (trees(train, len(train), seed), {})
     if len(fresh) >= 50:  # fewer tell nothing
         rows["fresh"] = (fresh, {})
     rows["independent"] = (independent(train, len(train), seed), {})
@@ -136,6 +141,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--mostly-python", help="python of an environment with requirements-mostly.txt")
     parser.add_argument("--sdv-python", help="python of an environment with requirements-sdv.txt")
+    parser.add_argument("--generators", nargs="+", default=["bottega", *PEERS], choices=["bottega", *PEERS])
     parser.add_argument("--quick", action="store_true", help="breast cancer, one seed; writes nothing")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -143,9 +149,9 @@ def main() -> None:
     arguments.data = Path(arguments.data) if arguments.data else None
     lines = ["## Tables", "", f"`python benchmarks/tables.py --seeds {' '.join(map(str, arguments.seeds))}` on "
              f"{machine()}, 1 thread. Medians over seeds of split, fit and draw (lowest to highest). Shapes and trends "
-             "(all pairs) are SDMetrics', against the training rows; told apart is the AUC of boosted trees against "
-             "held-out rows (0.5 is ideal), target is AUC, macro AUC or R² of trees trained on made rows and tested on "
-             "held-out ones. Peers at their defaults; a peer that is not listed was not installed or failed.", ""]
+             "(all pairs) are by SDMetrics' formulas, against the training rows; told apart is the AUC of boosted "
+             "trees against held-out rows (0.5 is ideal), target is AUC, macro AUC or R² of trees trained on made rows and tested on "
+             "held-out ones. Peers at their defaults; a peer that is not listed was not run.", ""]
     total: dict[str, list[float]] = {}
     for name in arguments.tables:
         if not SETS[name].there(arguments.data):
