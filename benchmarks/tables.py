@@ -151,7 +151,8 @@ def main() -> None:
              f"{machine()}, 1 thread. Medians over seeds of split, fit and draw (lowest to highest). Shapes and trends "
              "(all pairs) are by SDMetrics' formulas, against the training rows; told apart is the AUC of boosted "
              "trees against held-out rows (0.5 is ideal), target is AUC, macro AUC or R² of trees trained on "
-             "made rows and tested on held-out ones. Peers at their defaults; a peer that is not listed was not run.", ""]
+             "made rows and tested on held-out ones. Peers at their defaults; a peer that is not listed was "
+             "not run.", ""]
     total: dict[str, list[float]] = {}
     for name in arguments.tables:
         if not SETS[name].there(arguments.data):
