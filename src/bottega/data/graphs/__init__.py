@@ -1,0 +1,1 @@
+"""Graphs: drawn from known distributions (`synthetic`) or read from files of molecules and networks (`read`)."""
