@@ -58,14 +58,14 @@ def open_store(database: str | None) -> Iterator[Store]:
 
 
 def medium_of(path: Path) -> str:
-    """Return what a model makes, `text`, `image` or `table`; `text` where its folder cannot be read."""
+    """Return what a model makes, `text`, `image`, `table` or `graph`; `text` where its folder cannot be read."""
     from bottega.core.bundle import META
     from bottega.core.errors import BottegaError
     from bottega.core.files import read_json
 
     try:
         kind = read_json(path / META).get("codec")
-        return kind if kind in ("image", "table") else "text"
+        return kind if kind in ("image", "table", "graph") else "text"
     except (BottegaError, AttributeError):
         return "text"
 
@@ -75,7 +75,7 @@ def model_path(name: str | None, medium: str | None = None) -> Path:
 
     Args:
         name: of a model; None: the newest.
-        medium: without a name, only models that make this (`text`, `image` or `table`).
+        medium: without a name, only models that make this (`text`, `image`, `table` or `graph`).
 
     Raises:
         InputError: there is no such model, or none at all.
@@ -89,7 +89,7 @@ def model_path(name: str | None, medium: str | None = None) -> Path:
         return find_bundle(name, models)
     found = [path for path in bundles(models) if medium in (None, medium_of(path))]
     if not found:
-        kind = {"image": " of pictures", "table": " of tables"}.get(medium or "", "")
+        kind = {"image": " of pictures", "table": " of tables", "graph": " of graphs"}.get(medium or "", "")
         raise InputError(f"there is no model{kind} in this workshop yet", where=str(models.resolve()),
                          fix="run 'bottega demo' or 'bottega train RECIPE', or name one with --model")
     return found[0]

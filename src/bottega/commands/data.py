@@ -40,6 +40,11 @@ def _prepare(recipe: Path, overrides: list[str] | None) -> Any:
         from bottega.data.tables.prepare import prepare_table
 
         return prepare_table(loaded.data, TableCodec.of(loaded.codec.overrides), home=workshop(), seed=loaded.seed)
+    if loaded.codec.kind == "graph":
+        from bottega.codecs.graph import GraphCodec
+        from bottega.data.graphs.prepare import prepare_graphs
+
+        return prepare_graphs(loaded.data, GraphCodec.of(loaded.codec.overrides), home=workshop(), seed=loaded.seed)
     from bottega.data.pipeline import prepare
 
     return prepare(loaded.data, home=workshop(), seed=loaded.seed)

@@ -29,7 +29,7 @@ def generate(
     raw: Raw = False,
     save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file to write; of tables "
-                                                "Parquet, CSV or JSON Lines.", **_PICTURES)] = None,
+                                                "Parquet, CSV or JSON Lines, of graphs SMILES or JSON Lines.", **_PICTURES)] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.", **_PICTURES)] = False,
     image: Annotated[Path | None, typer.Option("--image", help="Start from this picture: vary it, or lead it to the "
                                                "prompt as far as --strength says.", **_PICTURES)] = None,
@@ -41,7 +41,7 @@ def generate(
     *,
     controls: Controls,
 ) -> None:
-    """Make text, pictures or rows. A model tuned to answer takes the prompt as a user's message, another continues it.
+    """Make text, pictures, rows or graphs. A model tuned to answer takes the prompt as a user's message, another continues it.
 
     A model of pictures takes the name of a class, a caption, or an empty prompt; each PNG file carries what makes it
     again.
@@ -63,12 +63,18 @@ def generate(
       bottega generate "" --model symbols-diffusion --image star-0.png --strength 0.5 --n 4 -o variation.png
 
       bottega generate patients-table --rows 500 --where "diagnosis = malignant" --where "mean_radius > 15" -o out.csv
+
+      bottega generate molecules-graph --rows 100 --nodes 8 -o new.smi
     """
-    from bottega.commands import pictures, tables
+    from bottega.commands import graphs, pictures, tables
     from bottega.commands.session import Session
     from bottega.core.errors import InputError
 
     start(as_json)
+    meant = graphs.wanted(prompt, model, controls)
+    if meant is not None:
+        graphs.generate(prompt, meant, controls, output, save, as_json)
+        return
     meant = tables.wanted(prompt, model, controls)
     if meant is not None:
         tables.generate(prompt, meant, controls, output, as_json)
@@ -89,13 +95,13 @@ def generate(
             typer.echo("")
             return
         result = session.make(request)
-    record = _record(request, result)
+    kept = record(request, result)
     if save:
         from bottega.core.files import write_json
 
-        write_json(save, record)
+        write_json(save, kept)
     if as_json:
-        emit(record)
+        emit(kept)
         return
     for number, made in enumerate(result.outputs, 1):
         if len(result.outputs) > 1:
@@ -213,7 +219,7 @@ def _request(answers: bool, prompt: str, system: str | None, suffix: str | None,
     return Request(prompt=prompt, suffix=suffix, controls=controls, alternatives=alternatives)
 
 
-def _record(request: Request, result: Result) -> dict[str, Any]:
+def record(request: Request, result: Result) -> dict[str, Any]:
     """Return everything needed to make the result again, and the result."""
     plain = request.model_dump(mode="json", exclude_none=True)
     plain.setdefault("controls", {})["seed"] = result.seed

@@ -57,14 +57,14 @@ class CodecSpec(Strict):
     """How raw data becomes tensors (step 6). A recipe with a `base` model uses that model's codec.
 
     Attributes:
-        kind: the medium: `text`, `image` or `table`. Keys of pictures: size, channels, fit, background, text_length; of
-            tables: columns, names, rules, codes, protect, links.
+        kind: the medium: `text`, `image`, `table` or `graph`. Keys of pictures: size, channels, fit, background, text_length; of
+            tables: columns, names, rules, codes, protect, links; of graphs: rule, largest.
         vocab_size: of text: tokens of the byte-pair encoding learned from the training split, reserved ones included.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    kind: Literal["text", "image", "table"] = "text"
+    kind: Literal["text", "image", "table", "graph"] = "text"
     vocab_size: int = Field(default=4096, ge=300, le=262144)
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ class GeneratorSpec(Strict):
     """The architecture. `depth` derives the rest; any key of the family's Config may be given beside it.
 
     Attributes:
-        family: `transformer` or `recurrent`; of pictures `vae`, `gan` or `diffusion`; of tables `tabular`.
+        family: `transformer` or `recurrent`; of pictures `vae`, `gan` or `diffusion`; of tables `tabular`; of graphs `graph`.
         depth: layers; the one dial from which the family derives the rest.
     """
 
@@ -103,7 +103,8 @@ class ObjectiveSpec(Strict):
     """What training minimises. Keys besides `kind` are checked by the objective itself.
 
     Attributes:
-        kind: `pretrain` (texts), `sft` (conversations), `dpo` (preferences), `pictures` or `tables`.
+        kind: `pretrain` (texts), `sft` (conversations), `dpo` (preferences), `pictures`, `tables` or
+            `graphs`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -143,7 +144,7 @@ class TrainingSpec(Strict):
         budget: when to stop; the learning-rate schedule follows it.
         context: tokens a sequence.
         batch_tokens: tokens an optimiser step (of pictures: `batch`).
-        batch: pictures or rows an optimiser step.
+        batch: pictures, rows or graphs an optimiser step.
         micro_batch: sequences a forward pass; gradients accumulate to `batch_tokens`.
         optimizer: `muon` (matrices by Muon, the rest by AdamW) or `adamw`.
         learning_rate: peak rate of Muon's matrices (or of AdamW alone).

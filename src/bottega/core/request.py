@@ -76,7 +76,8 @@ class Controls(Strict):
         negative_prompt: what a picture stays away from.
         size: WIDTHxHEIGHT of a picture, in pixels.
         strength: how much of a given picture is made anew; 0 returns it, 1 keeps nothing.
-        rows: of a table.
+        rows: of a table; of graphs: how many.
+        nodes: of every graph.
         conditions: what every row holds, as texts ("age > 70"), or as column → value, list of values,
             {"min": …, "max": …}, or null for missing.
         balance: one column → level → share of the rows.
@@ -107,6 +108,7 @@ class Controls(Strict):
     voice: str | None = None
     mood: str | None = None
     rows: int | None = Field(default=None, ge=1, le=100_000_000)
+    nodes: int | None = Field(default=None, ge=1, le=100_000)
     conditions: dict[str, Any] | list[str] | None = None
     balance: dict[str, dict[str, float]] | None = None
 

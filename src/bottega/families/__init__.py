@@ -15,6 +15,7 @@ from bottega.core.files import read_json
 if TYPE_CHECKING:
     from bottega.core.recipe import GeneratorSpec
     from bottega.families.base import TokenGenerator
+    from bottega.families.graph import GraphGenerator
     from bottega.families.pictures import PictureGenerator
     from bottega.families.tabular import Tabular
 
@@ -29,6 +30,7 @@ PICTURE_FAMILIES: dict[str, tuple[str, str]] = {
     "diffusion": ("bottega.families.diffusion", "Diffusion"),
 }
 TABLE_FAMILIES: dict[str, tuple[str, str]] = {"tabular": ("bottega.families.tabular", "Tabular")}
+GRAPH_FAMILIES: dict[str, tuple[str, str]] = {"graph": ("bottega.families.graph", "GraphGenerator")}
 _BY_MODEL_TYPE = {"qwen3": "transformer", "llama": "transformer", "bottega-recurrent": "recurrent"}
 
 
@@ -70,6 +72,20 @@ def table_family(name: str) -> type[Tabular]:
                           fix=suggest(name, TABLE_FAMILIES))
     module, attribute = TABLE_FAMILIES[name]
     found: type[Tabular] = getattr(import_module(module), attribute)
+    return found
+
+
+def graph_family(name: str) -> type[GraphGenerator]:
+    """Return the class of a family of graphs.
+
+    Raises:
+        RecipeError: there is no such family; the message suggests the nearest name.
+    """
+    if name not in GRAPH_FAMILIES:
+        raise RecipeError(f"'{name}' is not a family of graphs", where="generator.family",
+                          fix=suggest(name, GRAPH_FAMILIES))
+    module, attribute = GRAPH_FAMILIES[name]
+    found: type[GraphGenerator] = getattr(import_module(module), attribute)
     return found
 
 

@@ -1,4 +1,4 @@
-"""One loaded model of pictures or of a table shared by many: requests take turns, and can be left at any step.
+"""One loaded model of pictures, of a table or of graphs shared by many: requests take turns, and can be left at any step.
 
 `bottega serve` runs one `Easel` for each; `pytest tests/generation/test_easel.py` drives one. Turns, not a
 common batch: a picture's bytes must not depend on what is drawn beside it, and a network at work fills the processor.
@@ -16,6 +16,7 @@ from typing import Any
 from bottega.core.errors import BottegaError, InputError, Interrupted
 from bottega.core.request import Request, Result, Step
 from bottega.generation.delivery import Deliver, Maker, tell
+from bottega.generation.graphs import GraphEngine
 from bottega.generation.pictures import PictureEngine
 from bottega.generation.tables import TableEngine
 
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 class EaselTicket:
     """One request on its way; `plan` is the settled request."""
 
-    plan: Any  # a `PicturePlan` or a `TablePlan`, of the engine that made it
+    plan: Any  # a `PicturePlan`, `TablePlan` or `GraphPlan`, of the engine that made it
     deliver: Deliver
     started: float = 0.0
     steps: Iterator[list[Step]] | None = None
@@ -44,10 +45,10 @@ class Easel(Maker):
         queue: requests that may wait.
     """
 
-    engine: PictureEngine | TableEngine
+    engine: PictureEngine | TableEngine | GraphEngine
     _waiting: deque[EaselTicket]
 
-    def __init__(self, engine: PictureEngine | TableEngine, *, slots: int = 64, queue: int = 256) -> None:
+    def __init__(self, engine: PictureEngine | TableEngine | GraphEngine, *, slots: int = 64, queue: int = 256) -> None:
         super().__init__(engine, slots, queue)
         self._running: deque[EaselTicket] = deque()
         self._thread.start()

@@ -1,4 +1,4 @@
-"""What training minimises: pretrain, sft, dpo, pictures. The loop is the same for all.
+"""What training minimises: pretrain, sft, dpo, pictures, tables, graphs. The loop is the same for all.
 
 An objective is one file beside this one, with a class and its `Settings`, and one line in `OBJECTIVES`.
 """
@@ -18,6 +18,7 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "dpo": ("bottega.objectives.dpo", "DPO"),
     "pictures": ("bottega.objectives.pictures", "PictureTraining"),
     "tables": ("bottega.objectives.tables", "TableTraining"),
+    "graphs": ("bottega.objectives.graphs", "GraphTraining"),
 }
 NEEDS_BASE = frozenset({"sft", "dpo"})  # kinds that start from a finished model
 

@@ -129,6 +129,30 @@ class TableUsage(Usage):
     rows: int
 
 
+class GraphUsage(Usage):
+    """A graph counts as one token that was made; none are counted for what was asked."""
+
+    graphs: int
+
+
+class MadeGraph(Answer):
+    """A graph: types of nodes, and edges as [node, node, type]; of a molecule also its SMILES."""
+
+    nodes: list[str]
+    edges: list[list[int | str]]
+    smiles: str | None
+
+
+class GraphAnswer(Answer):
+    """Answer of `POST /v1/graphs/generations`."""
+
+    created: int
+    model: str
+    data: list[MadeGraph]
+    usage: GraphUsage
+    bottega: Told
+
+
 class NamedColumn(Answer):
     """A column of the rows; `kind` says how it is learned."""
 
@@ -200,7 +224,7 @@ class ModelAnswer(Answer):
     answers: bool
     context: int
     objective: str
-    medium: Literal["text", "image", "table"]
+    medium: Literal["text", "image", "table", "graph"]
 
 
 class ModelsAnswer(Answer):

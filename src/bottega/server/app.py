@@ -24,6 +24,7 @@ from bottega.server import (
     completions,
     embeddings,
     feedback,
+    graphs,
     health,
     image_links,
     images,
@@ -33,6 +34,7 @@ from bottega.server import (
 )
 from bottega.server.entrance import METHODS, MOST_BYTES, Entrance
 from bottega.server.errors import ApiError, invalid, translate
+from bottega.server.graphs import NAMES as GRAPH_NAMES
 from bottega.server.image_bodies import NAMES as IMAGE_NAMES
 from bottega.server.places import Places
 from bottega.server.schemas import NAMES
@@ -76,7 +78,7 @@ def create_app(workshop: Workshop, *, keys_required: bool, allowed_hosts: list[s
                   responses={status: entry for status, entry in _ANSWERS.items() if status != 422},
                   description="OpenAI-compatible: the official client libraries work against it unchanged.")
     app.state.doors = doors
-    for module in (chat, completions, images, image_links, tables, embeddings, moderations, models, feedback, health):
+    for module in (chat, completions, images, image_links, tables, graphs, embeddings, moderations, models, feedback, health):
         app.include_router(module.router)
     app.add_middleware(Entrance, doors=doors)
     app.add_exception_handler(ApiError, _told)
@@ -112,7 +114,8 @@ def _known(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return invalid(error.errors(), NAMES | IMAGE_NAMES | TABLE_NAMES | Feedback.model_fields.keys()).response()
+    known = NAMES | IMAGE_NAMES | TABLE_NAMES | GRAPH_NAMES | Feedback.model_fields.keys()
+    return invalid(error.errors(), known).response()
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -76,7 +76,7 @@ class Making:
 
     @classmethod
     async def open(cls, doors: Doors, model: str | None, requests: Sequence[Request], door: str, principal: str, *,
-                   medium: Literal["text", "image", "table"] = "text", previews: bool = False) -> Making:
+                   medium: Literal["text", "image", "table", "graph"] = "text", previews: bool = False) -> Making:
         """Commission the requests; all are accepted, or none.
 
         Args:

@@ -25,7 +25,7 @@ class Metrics:
         self.tokens = Counter("bottega_tokens", "Tokens read and made.", ["model", "direction"],
                               registry=self._registry)
         self.pictures = Counter("bottega_pictures", "Pictures made.", ["model"], registry=self._registry)
-        self.rows = Counter("bottega_rows", "Rows of tables made.", ["model"], registry=self._registry)
+        self.rows = Counter("bottega_rows", "Rows of tables, and graphs, made.", ["model"], registry=self._registry)
         self.first_token = Histogram("bottega_first_token_seconds", "From the request to its first token.", ["model"],
                                      buckets=_SECONDS, registry=self._registry)
         self.speed = Histogram("bottega_tokens_per_second", "Tokens made a second, by request.", ["model"],

@@ -20,6 +20,10 @@ _USES = {
     "sft": "Answering in the manner of the conversations it was trained on. Outside them its answers are unreliable.",
     "pictures": "Drawing pictures like those it was trained on, by class or caption. What it was not shown it cannot "
                 "draw; look at its pictures before you use them.",
+    "tables": "Making rows like those it was trained on, for tests, sharing and augmentation. Look at its report first: "
+              "it says how much the rows give away.",
+    "graphs": "Making graphs like those it was trained on. Only its rule is guaranteed: whether a molecule can be made or "
+              "is harmless is not known.",
     "dpo": "Answering in the manner preferred in its training pairs. Outside them its answers are unreliable.",
 }
 
@@ -50,8 +54,8 @@ def model_card(recipe: Recipe, lineage: Lineage, meta: dict[str, Any], result: T
         lines += [recipe.description.strip(), ""]
     lines += ["## Intended use", "", _USES.get(meta["objective"], "See the description."), "",
               "Its output can be wrong or harmful; a person answers for what is done with it.", ""]
-    pictures = meta["codec"] == "image"
-    reads, unit = ("", "pictures") if pictures else (f", context: {meta['context']}", "tokens")
+    unit = {"image": "pictures", "table": "rows", "graph": "graphs"}.get(meta["codec"], "tokens")
+    reads = f", context: {meta['context']}" if unit == "tokens" else ""
     lines += ["## Model", "", f"- family: {meta['family']}, objective: {meta['objective']}{reads}"]
     lines += [f"- {key}: {value}" for key, value in meta.get("derived", {}).items()]
     lines += ["", "## Data and parents", ""]

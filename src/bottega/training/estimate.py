@@ -46,7 +46,7 @@ class Estimate:
         precision: assumed; the run times both.
         utilisation: share of the machine's peak that is reached, and `source`, where it comes from.
         sizes: tokens (pictures) a step and rows a forward pass.
-        item: what is counted, `token`, `picture` or `row`.
+        item: what is counted, `token`, `picture`, `row` or `graph`.
         derived: what the family derived from `depth`.
     """
 
@@ -140,7 +140,7 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     utilisation = float(seen) if isinstance(seen, float) else _UTILISATION
     peak = notebook.peak(precision)
     speed = utilisation * peak / flops
-    item = {"image": "picture", "table": "row"}.get(recipe.codec.kind, "token")
+    item = {"image": "picture", "table": "row", "graph": "graph"}.get(recipe.codec.kind, "token")
     fresh = sizes(spec, speed, on_gpu=torch.cuda.is_available()) if item == "token" else \
         item_sizes(spec, recipe.codec.kind)
     chosen = recorded or fresh
@@ -207,6 +207,12 @@ def _model(recipe: Recipe, home: Path) -> Generator:
         from bottega.training.media_tables import build_table
 
         return build_table(recipe, TableCodec.of({}))  # neither are columns
+    if recipe.codec.kind == "graph":
+        from bottega.codecs.graph import GraphCodec
+        from bottega.training.media_graphs import build_graphs
+
+        with torch.device("meta"):
+            return build_graphs(recipe, GraphCodec.of(recipe.codec.overrides))  # nor are types
     if recipe.base:
         return families.load(find_bundle(recipe.base, home / "models"))
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What differs between texts, pictures and tables on the way from a recipe to a model; `run.make` walks it for all.
+"""What differs between texts, pictures, tables and graphs on the way from a recipe to a model; `run.make` walks it for all.
 
 `bottega train recipes/digits-vae.yaml` uses `Pictures`, `bottega train recipes/python-lm.yaml` uses `Texts`.
 """
@@ -33,6 +33,7 @@ from bottega.families.pictures import PictureGenerator
 from bottega.families.vae import VAE
 from bottega.objectives.base import Objective
 from bottega.training import picture_look, picture_report
+from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
 
@@ -287,4 +288,4 @@ def latents_of(recipe: Recipe, home: Path) -> Bundle | None:
     return bundle
 
 
-MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures(), "table": Tables()}
+MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures(), "table": Tables(), "graph": Graphs()}

@@ -31,7 +31,7 @@ def item_sizes(spec: TrainingSpec, medium: str) -> Sizes:
     """Return pictures or rows an optimiser step and a forward pass, counted in `batch_tokens` and `micro_batch`."""
     batch = spec.batch or (_ROWS if medium == "table" else _PICTURES)
     reason = "as the recipe says" if spec.batch else "the default for rows" if medium == "table" else \
-        "the default for pictures"
+        f"the default for {'graphs' if medium == 'graph' else 'pictures'}"
     return Sizes(batch, min(batch, spec.micro_batch or batch), reason)
 
 

@@ -21,6 +21,7 @@ from bottega.core.request import Request, Result, Step
 from bottega.guard.guard import Guard
 from bottega.guard.verdict import Action, Verdict, join
 from bottega.workshop import works
+from bottega.workshop.graph_lane import GraphLane
 from bottega.workshop.lane import Delta, Lane
 from bottega.workshop.models import Served
 from bottega.workshop.picture_lane import PictureLane, facts
@@ -37,7 +38,7 @@ class Order:
     """What someone wants: a request to a model (an alias, a name, or None for the default), and who asks where.
 
     Attributes:
-        medium: what is to be made, `text`, `image` or `table`; a model that makes something else is refused.
+        medium: what is to be made, `text`, `image`, `table` or `graph`; a model that makes something else is refused.
         previews: deliver pictures as they grow, too.
     """
 
@@ -45,7 +46,7 @@ class Order:
     request: Request
     door: str
     principal: str = "local"
-    medium: Literal["text", "image", "table"] = "text"
+    medium: Literal["text", "image", "table", "graph"] = "text"
     previews: bool = False
 
 
@@ -89,7 +90,7 @@ class Job:
         self._wake: asyncio.Future[None] | None = None
         self._error: BottegaError | None = None
         self._over = False
-        self.lanes: list[Lane] | list[PictureLane] | list[TableLane] = []
+        self.lanes: list[Lane] | list[PictureLane] | list[TableLane] | list[GraphLane] = []
         self.verdicts: list[Verdict] = []
         self._request: Request = order.request
         self._maker: Maker | None = None
@@ -119,7 +120,9 @@ class Job:
         self._ticket = maker.prepare(request, self._deliver)
         plan = self._ticket.plan
         self.seed, self.prompt_tokens, self.controls = plan.seed, len(plan.prompt), plan.controls
-        if self.served.medium != "text":
+        if self.served.medium == "graph":
+            self.lanes = [GraphLane(number) for number in range(plan.wanted)]
+        elif self.served.medium != "text":
             signed = maker.engine.sign(plan)
             told = [facts(self.id, number, plan.request, self.served, signed) for number in range(plan.wanted)]
             self.lanes = [TableLane(number, said) for number, said in enumerate(told)] \

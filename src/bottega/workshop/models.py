@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 DEFAULT_ALIAS = "assistant"
 ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
 _LOOK_AGAIN = 1.0  # seconds
-_MAKES = {"text": "texts", "image": "pictures", "table": "tables"}
+_MAKES = {"text": "texts", "image": "pictures", "table": "tables", "graph": "graphs"}
 _ASK = {"text": "ask it at /v1/chat/completions, or name another model",
         "image": "ask it at /v1/images/generations, or name a model of texts",
-        "table": "ask it at /v1/tables/generations, or name a model of texts"}
+        "table": "ask it at /v1/tables/generations, or name a model of texts",
+        "graph": "ask it at /v1/graphs/generations, or name a model of texts"}
 _LOADED = 4  # models kept in memory; the one that was idle longest makes room
 
 
@@ -42,7 +44,7 @@ class Served:
         answers: whether the model was tuned to answer conversations.
         created: when the model was made, in seconds since 1970.
         context: tokens that a prompt with its output may have.
-        medium: `text`, `image` or `table`.
+        medium: `text`, `image`, `table` or `graph`.
     """
 
     id: str
@@ -184,7 +186,7 @@ class Models:
         if not model:
             fitting = [served for served in self._sorted() if medium in (None, served.medium)]
             if not fitting:
-                kind = f"no model of {_MAKES[medium]}" if medium in ("image", "table") else "no model"
+                kind = f"no model of {_MAKES[medium]}" if medium in ("image", "table", "graph") else "no model"
                 raise NotFoundError(f"the workshop holds {kind}", where=str(self._home),
                                     fix="run 'bottega demo', or train one with 'bottega train'")
             return fitting[0]
@@ -239,11 +241,13 @@ class Models:
         from bottega.generation.batcher import Batcher
         from bottega.generation.easel import Easel
         from bottega.generation.engine import Engine
+        from bottega.generation.graphs import GraphEngine
         from bottega.generation.pictures import PictureEngine, open_pictures
         from bottega.generation.tables import TableEngine
 
-        engine: Engine | PictureEngine | TableEngine = open_pictures(served.path) if served.medium == "image" else \
-            TableEngine.open(served.path) if served.medium == "table" else Engine.open(served.path)
+        kinds: dict[str, Callable[[Path], Engine | PictureEngine | TableEngine | GraphEngine]] = {
+            "image": open_pictures, "table": TableEngine.open, "graph": GraphEngine.open}
+        engine = kinds.get(served.medium, Engine.open)(served.path)
         if engine.model_digest != served.digest:
             raise InputError(f"the model '{served.name}' was made again a moment ago", fix="ask again")
         if isinstance(engine, Engine):
