@@ -69,7 +69,7 @@ def lineage(
 
 def evaluate(
     suite: Annotated[list[str] | None, typer.Argument(
-        help="Suites to run, or a model of pictures or of a table; none lists the suites.")] = None,
+        help="Suites to run, or a model of pictures, of a table or of graphs; none lists the suites.")] = None,
     model: ModelName = None,
     cases: Annotated[int, typer.Option(min=1, help="Held-out cases a suite.")] = 200,
     n: Annotated[int, typer.Option(min=20, help="Pictures to draw and compare.")] = 500,
@@ -89,6 +89,8 @@ def evaluate(
       bottega evaluate digits-vae --n 500
 
       bottega evaluate patients-table
+
+      bottega evaluate communities-graph
     """
     from bottega.commands.common import medium_of
     from bottega.core.request import Request
@@ -103,6 +105,9 @@ def evaluate(
         return
     if medium == "table":
         _evaluate_table(named or model, seed, as_json)
+        return
+    if medium == "graph":
+        _evaluate_graphs(named or model, seed, as_json)
         return
     if not suite:
         if as_json:
@@ -161,6 +166,25 @@ def _evaluate_table(model: str | None, seed: int, as_json: bool) -> None:
         return
     for line in lines(judged.scores):
         typer.echo(line)
+    typer.echo(f"report: {report}")
+
+
+def _evaluate_graphs(model: str | None, seed: int, as_json: bool) -> None:
+    """Print how good a model's graphs are, as they come and as they are given out, and write the page of its run."""
+    from bottega.core.bundle import Bundle
+    from bottega.core.home import workshop
+    from bottega.training import graph_report
+
+    home, bundle = workshop(), Bundle.open(model_path(model))
+    judged = graph_report.judged(bundle, home, seed=seed)
+    report = judged.save(home / "runs" / bundle.name / graph_report.REPORT)
+    if as_json:
+        emit({**judged.kept.plain(), "free": judged.free.plain(), "report": str(report)})
+        return
+    for title, scores in (("as they come, without the rule", judged.free), ("as they are given out", judged.kept)):
+        typer.secho(title, bold=True)
+        for line in scores.lines():
+            typer.echo("  " + line)
     typer.echo(f"report: {report}")
 
 
