@@ -24,6 +24,7 @@ from bottega.workshop import works
 from bottega.workshop.lane import Delta, Lane
 from bottega.workshop.models import Served
 from bottega.workshop.picture_lane import PictureLane, facts
+from bottega.workshop.release import Standing
 from bottega.workshop.store import Store
 from bottega.workshop.table_lane import TableLane
 from bottega.workshop.works import Status, Work, WorkOutput
@@ -73,6 +74,7 @@ class Job:
         seed: that makes the same bytes again.
         prompt_tokens: tokens of the prompt.
         controls: settled ones, once it is queued.
+        standing: of a model of a table before the release gate.
         done: how it ended, once the last delta was delivered.
     """
 
@@ -91,6 +93,7 @@ class Job:
         self._over = False
         self.lanes: list[Lane] | list[PictureLane] | list[TableLane] = []
         self.verdicts: list[Verdict] = []
+        self.standing = Standing()
         self._request: Request = order.request
         self._maker: Maker | None = None
         self._ticket: Any = None
@@ -121,8 +124,9 @@ class Job:
         self.seed, self.prompt_tokens, self.controls = plan.seed, len(plan.prompt), plan.controls
         if self.served.medium != "text":
             signed = maker.engine.sign(plan)
-            told = [facts(self.id, number, plan.request, self.served, signed) for number in range(plan.wanted)]
-            self.lanes = [TableLane(number, said) for number, said in enumerate(told)] \
+            told = [{**facts(self.id, number, plan.request, self.served, signed), **self.standing.plain()}
+                    for number in range(plan.wanted)]
+            self.lanes = [TableLane(number, said, self.standing.notes) for number, said in enumerate(told)] \
                 if self.served.medium == "table" else \
                 [PictureLane(number, said, previews=self.order.previews) for number, said in enumerate(told)]
         else:
@@ -194,6 +198,7 @@ class Job:
         controls = self.controls if self._ticket else self._request.controls
         request["controls"] = controls.model_dump(mode="json", exclude_none=True)
         lineage = self._maker.engine.sign(self._ticket.plan) if self._maker and self._ticket else {}
+        lineage |= self.standing.plain()
         if any(lane.file for lane in self.lanes):
             lineage["files"] = [hashlib.sha256(lane.file).hexdigest() if lane.file else None for lane in self.lanes]
         return Work(
@@ -209,7 +214,7 @@ class Job:
                      for lane in self.lanes])
 
     def refused(self, request: Request, verdicts: list[Verdict]) -> Work:
-        """Return the work of a request that the guard refused."""
+        """Return the work of a request that the guard or the release gate refused."""
         self._request, self.verdicts = request, verdicts
         return self._work("refused", "; ".join(v.reason for v in verdicts if v.action >= Action.ASK))
 
