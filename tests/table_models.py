@@ -12,6 +12,9 @@ from bottega.core.lineage import Lineage
 from bottega.core.recipe import Recipe
 from bottega.core.validate import validate
 from bottega.data.tables.prepare import prepare_table
+from bottega.evaluation.table_references import copied
+from bottega.evaluation.table_verdict import TableVerdict
+from bottega.evaluation.tables import judge_table
 from bottega.objectives.tables import TableTraining
 from bottega.training.media_tables import build_table
 
@@ -51,3 +54,15 @@ def make_table_model(home: Path, name: str = NAME) -> Path:
             "recipe": recipe.plain(), "derived": {}, "context": 1}
     return Bundle.create(home / "models" / name, meta=meta, card=f"# {name}\n", write=write, lineage=lambda content:
                          Lineage(kind="model", name=name, step="tables", content=content)).path
+
+
+def keep_bad_verdict(home: Path, name: str = NAME, *, seed: int = 0) -> TableVerdict:
+    """Judge copies of training rows as if they were the model's, and let that be the last verdict on it."""
+    bundle = Bundle.open(home / "models" / name)
+    recipe = validate(Recipe, bundle.meta["recipe"], where="test")
+    data = prepare_table(recipe.data, TableCodec.of(recipe.codec.overrides), home=home, seed=0)
+    train = data.table("train")
+    scores = judge_table(copied(train, 200, seed), train, data.table("validation"), seed=seed, quick=True)
+    verdict = TableVerdict.of(scores, bundle.name, bundle.digest)
+    verdict.keep(home)
+    return verdict

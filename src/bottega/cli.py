@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, exchange, feedback, improve, look, make, serve, settings, tables, use
+from bottega.commands import data, exchange, feedback, improve, look, make, serve, settings, table_release, tables, use
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ improve.register(app)
 settings.register(app)
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
+table_release.register(tables.app)
 app.add_typer(tables.app, name="table")
 
 

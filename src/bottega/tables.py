@@ -49,6 +49,8 @@ class TableModel:
                balance: Mapping[str, Mapping[str, float]] | None = None, temperature: float | None = None) -> Table:
         """Return new rows, exactly as many as asked; the same seed makes the same ones.
 
+        They stay in this process, so the release gate is not asked; before they leave it, look at `report().reasons`.
+
         Args:
             rows: how many.
             seed: of all chance.
@@ -99,12 +101,17 @@ class TableModel:
     def report(self, *, seed: int = 0) -> Any:
         """Return quality and privacy of as many rows as are held out, beside fresh real ones; `.save(path)` writes it.
 
+        `.reasons` say what speaks against letting rows out. The verdict is kept as the model's last one: with reasons,
+        the command line, the server and the studio give no rows away any more.
+
         Raises:
             InputError: the data that the model was made from is not in the workshop any more.
         """
         from bottega.training.table_report import judged
 
-        return judged(self.bundle, workshop(), seed=seed)
+        found = judged(self.bundle, workshop(), seed=seed)
+        found.verdict.keep(workshop())
+        return found
 
 
 def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), columns: Mapping[str, Kind] | None = None,

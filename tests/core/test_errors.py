@@ -6,13 +6,22 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from bottega.core import errors
-from bottega.core.errors import BottegaError, BusyError, DataError, MissingExtraError, RefusedError, suggest
+from bottega.core.errors import (
+    BottegaError,
+    BusyError,
+    DataError,
+    MissingExtraError,
+    RefusedError,
+    ReleaseError,
+    suggest,
+)
 
 CODES = {"BottegaError": 1, "RecipeError": 2, "ControlError": 2, "InputError": 2, "MissingExtraError": 2,
-         "NotFoundError": 2, "ContextError": 2, "RefusedError": 2, "BusyError": 5,
+         "NotFoundError": 2, "ContextError": 2, "RefusedError": 2, "ReleaseError": 2, "BusyError": 5,
          "DataError": 3, "CorruptError": 4, "ResourceError": 5, "DivergedError": 6, "Interrupted": 130}
 OWN: dict[type[BottegaError], dict[str, object]] = {  # what these take instead of where and fix
-    BusyError: {"retry_after": 3.5}, RefusedError: {"verdicts": ["one"], "fix": "f"}}
+    BusyError: {"retry_after": 3.5}, RefusedError: {"verdicts": ["one"], "fix": "f"},
+    ReleaseError: {"verdicts": ["one"], "fix": "f"}}
 KINDS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BottegaError)]
 
 

@@ -150,3 +150,14 @@ def test_more_of_a_rare_class_is_measured() -> None:
     assert found.added > 0
     assert found.gain["value"] == pytest.approx(found.both - found.real)
     assert found.gain["low"] <= found.gain["value"] <= found.gain["high"]
+
+
+def test_few_real_rows_decide_nothing_by_chance() -> None:
+    real, covered = people(540, 0), 0
+    for seed in range(40):
+        order = np.random.default_rng(seed).permutation(540)
+        made, known, fresh = real.take(order[80:]), real.take(order[:40]), real.take(order[40:80])
+        found = privacy(made, known, fresh, seed=seed).closer
+        covered += found["low"] <= 0.5 <= found["high"]
+        assert found["high"] - found["low"] > 0.12  # 460 rows, but only 80 to be near to
+    assert covered >= 35

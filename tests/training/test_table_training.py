@@ -16,6 +16,7 @@ from bottega import tables
 from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError, Interrupted
 from bottega.core.recipe import Recipe
+from bottega.evaluation.table_verdict import last_verdict
 from bottega.training import loop
 from bottega.training.run import make
 
@@ -56,6 +57,26 @@ def test_a_file_becomes_a_model_with_a_page(model: tables.TableModel, home: Path
     found = json.loads((home / "runs" / "patients" / "report.json").read_text())
     assert found["broken"][0]["made"] == 0
     assert "row" in (model.bundle.path / "README.md").read_text()
+    verdict = last_verdict(home, model.bundle.digest)
+    assert verdict is not None
+    assert (verdict.model, verdict.quick, verdict.reasons) == ("patients", True, found["refused"])
+    assert (verdict.rows, verdict.held_out) == (found["counts"]["synthetic"], found["counts"]["holdout"])
+
+
+def test_another_description_leaves_the_verdict(home: Path) -> None:
+    def made(description: str) -> Bundle:
+        return make(Recipe.model_validate({
+            "name": "described", "description": description, "codec": {"kind": "table"},
+            "data": {"sources": [str(_csv(home / "patients.csv"))], "validation": 0.1},
+            "generator": {"family": "tabular", "depth": 1, "width": 32}, "objective": {"kind": "tables"},
+            "training": {"budget": {"steps": 4}, "batch": 64, "precision": "fp32", "compile": "off",
+                         "sample_every": 0}}), home=home)
+
+    one, other = made("one"), made("other")
+    before, after = last_verdict(home, one.digest), last_verdict(home, other.digest)
+    assert one.digest != other.digest
+    assert before is not None
+    assert after == before.about("described", other.digest)
 
 
 def test_rows_come_out_by_command_and_again(model: tables.TableModel, home: Path) -> None:

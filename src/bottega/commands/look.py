@@ -160,12 +160,14 @@ def _evaluate_table(model: str | None, seed: int, as_json: bool) -> None:
 
     home, bundle = workshop(), Bundle.open(model_path(model))
     judged = table_report.judged(bundle, home, seed=seed)
-    report = judged.save(home / "runs" / bundle.name / table_report.REPORT)
+    report = table_report.keep(judged, home)
     if as_json:
         emit({**judged.scores.plain(), "report": str(report)})
         return
     for line in lines(judged.scores):
         typer.echo(line)
+    if judged.reasons:
+        typer.echo("its rows are not released: 'bottega table release --help' says what a person can do")
     typer.echo(f"report: {report}")
 
 

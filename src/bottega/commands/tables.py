@@ -175,10 +175,13 @@ def impute(
     Example: bottega table impute gaps.csv -m patients-table -o filled.csv
     """
     from bottega import tables
+    from bottega.commands.table_release import require
     from bottega.core.files import write_atomic
 
     start(as_json)
-    loaded = tables.load(model_path(model, "table"))
+    path = model_path(model, "table")
+    require(path)  # a filled gap tells what the model knows of such a row
+    loaded = tables.load(path)
     filled = loaded.impute(table, seed=seed)
     write_atomic(output, tables.parquet_of(filled) if output.suffix.lower() == ".parquet" else
                  text_of(filled, output.suffix.lower()))

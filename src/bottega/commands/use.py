@@ -28,8 +28,8 @@ def generate(
     suffix: Suffix = None,
     raw: Raw = False,
     save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG file to write; of tables "
-                                                "Parquet, CSV or JSON Lines, of graphs SMILES or JSON Lines.", **_PICTURES)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help=(
+        "PNG file to write; of tables Parquet, CSV or JSON Lines, of graphs SMILES or JSON Lines."), **_PICTURES)] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.", **_PICTURES)] = False,
     image: Annotated[Path | None, typer.Option("--image", help="Start from this picture: vary it, or lead it to the "
                                                "prompt as far as --strength says.", **_PICTURES)] = None,
@@ -41,7 +41,9 @@ def generate(
     *,
     controls: Controls,
 ) -> None:
-    """Make text, pictures, rows or graphs. A model tuned to answer takes the prompt as a user's message, another continues it.
+    """Make text, pictures, rows or graphs.
+
+    A model tuned to answer takes the prompt as a user's message, another continues it.
 
     A model of pictures takes the name of a class, a caption, or an empty prompt; each PNG file carries what makes it
     again.

@@ -84,6 +84,10 @@ class RefusedError(BottegaError):
         super().__init__(problem, fix=fix)
 
 
+class ReleaseError(RefusedError):
+    """Rows of a model of a table may not leave: its last verdict speaks against it; `verdicts` say why."""
+
+
 class DataError(BottegaError):
     """The data that was read cannot be used: nothing left after cleaning, or a malformed row."""
 

@@ -1,7 +1,7 @@
 """The workshop folder: where datasets, runs and models of one project live.
 
 `BOTTEGA_HOME`, else `./workshop`. Layout: data/ (prepared datasets), codecs/, runs/ (training in progress and its
-logs), models/ (finished bundles), cache/.
+logs), models/ (finished bundles), verdicts/ (of the release gate, on models of tables), cache/.
 """
 
 from __future__ import annotations

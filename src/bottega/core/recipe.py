@@ -57,8 +57,8 @@ class CodecSpec(Strict):
     """How raw data becomes tensors (step 6). A recipe with a `base` model uses that model's codec.
 
     Attributes:
-        kind: the medium: `text`, `image`, `table` or `graph`. Keys of pictures: size, channels, fit, background, text_length; of
-            tables: columns, names, rules, codes, protect, links; of graphs: rule, largest.
+        kind: the medium: `text`, `image`, `table` or `graph`. Keys of pictures: size, channels, fit, background,
+            text_length; of tables: columns, names, rules, codes, protect, links; of graphs: rule, largest.
         vocab_size: of text: tokens of the byte-pair encoding learned from the training split, reserved ones included.
     """
 
@@ -84,7 +84,8 @@ class GeneratorSpec(Strict):
     """The architecture. `depth` derives the rest; any key of the family's Config may be given beside it.
 
     Attributes:
-        family: `transformer` or `recurrent`; of pictures `vae`, `gan` or `diffusion`; of tables `tabular`; of graphs `graph`.
+        family: `transformer` or `recurrent`; of pictures `vae`, `gan` or `diffusion`; of tables `tabular`; of
+            graphs `graph`.
         depth: layers; the one dial from which the family derives the rest.
     """
 

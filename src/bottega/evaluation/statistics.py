@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import ArrayLike
 
-_Z = 1.959963984540054  # 97.5 % point of the normal distribution
+Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
 
 class Figure(TypedDict):
@@ -33,9 +33,9 @@ def rate(successes: float, n: int) -> Figure:
     """
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} of {n} is not a share")
-    share, square = successes / n, _Z * _Z
+    share, square = successes / n, Z * Z
     middle = (share + square / (2 * n)) / (1 + square / n)
-    half = _Z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    half = Z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
     low = 0.0 if successes == 0 else max(0.0, middle - half)
     high = 1.0 if successes == n else min(1.0, middle + half)
     return Figure(value=share, low=low, high=high, n=n)
@@ -52,7 +52,7 @@ def mean(values: Sequence[float]) -> Figure:
         raise ValueError("no values")
     centre = math.fsum(values) / n
     variance = math.fsum((value - centre) ** 2 for value in values) / (n - 1) if n > 1 else 0.0
-    half = _Z * math.sqrt(variance / n)
+    half = Z * math.sqrt(variance / n)
     return Figure(value=centre, low=centre - half, high=centre + half, n=n)
 
 
@@ -83,7 +83,7 @@ def auc(positive: ArrayLike, negative: ArrayLike) -> Figure:
     area = float(wins) / (2 * n * m)
     spread = area * (1 - area) + (n - 1) * (area / (2 - area) - area ** 2)
     spread += (m - 1) * (2 * area ** 2 / (1 + area) - area ** 2)
-    half = _Z * math.sqrt(max(0.0, spread) / (n * m))
+    half = Z * math.sqrt(max(0.0, spread) / (n * m))
     return Figure(value=area, low=max(0.0, area - half), high=min(1.0, area + half), n=min(n, m))
 
 

@@ -7,12 +7,13 @@ no proof of anonymity: they look at whole rows only. `table_attacks` tries what 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bottega.core.table import Table
-from bottega.evaluation.statistics import Figure, auc, difference, rate
+from bottega.evaluation.statistics import Figure, Z, auc, difference, rate
 from bottega.evaluation.table_distances import Closest, closest, points
 from bottega.evaluation.table_views import View, row_keys, sample, views
 
@@ -71,12 +72,26 @@ def privacy(synthetic: Table, train: Table, holdout: Table, *, seed: int = 0, mo
     known, fresh = (view.take(sample(view.rows, count, rng)) for view in (known, fresh))
     here, there, elsewhere = points([made, known, fresh], [known, fresh])
     to_train, to_holdout = closest(here, there), closest(here, elsewhere)
-    nearer = (to_train.first < to_holdout.first).sum() + (to_train.first == to_holdout.first).sum() / 2
     return Privacy(
-        closer=rate(float(nearer), here.rows), copies=copies, fresh_copies=fresh_copies,
+        closer=_closer(to_train, to_holdout), copies=copies, fresh_copies=fresh_copies,
         excess=difference(copies, fresh_copies), ratio=_ratio(to_train), fresh_ratio=_ratio(closest(elsewhere, there)),
         membership=auc(-to_train.back, -to_holdout.back),
         repeated=_repeated(synthetic, train))
+
+
+def _closer(to_train: Closest, to_holdout: Closest) -> Figure:
+    """Return the share of rows nearer to a training row than to a held-out row, equal ones as half.
+
+    Many rows share one nearest real row, so they are no independent cases: with few real rows, which of them happened
+    to be held out moves the share more than anything else. The interval is the exact one of labels that are dealt to
+    the real rows anew: each real row counts with the number of rows that it is nearest to.
+    """
+    rows, count = len(to_train.first), len(to_train.back)
+    own = np.where(to_train.first == to_holdout.first, 0.5, to_train.first < to_holdout.first)
+    near = np.concatenate([np.bincount(to_train.index, own, count), np.bincount(to_holdout.index, 1 - own, count)])
+    half = Z * math.sqrt(near.var() * len(near) ** 2 / (4 * (len(near) - 1))) / rows
+    value = float(own.mean())
+    return Figure(value=value, low=max(0.0, value - half), high=min(1.0, value + half), n=rows)
 
 
 def _copies(rows: View, known: View) -> Figure:

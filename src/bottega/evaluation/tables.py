@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bottega.core.errors import InputError
 from bottega.core.table import Table
 from bottega.evaluation import table_attacks, table_privacy
-from bottega.evaluation.statistics import Figure
+from bottega.evaluation.statistics import Figure, Z
 from bottega.evaluation.table_attacks import Attack, attacks
 from bottega.evaluation.table_detection import detection
 from bottega.evaluation.table_privacy import Privacy, privacy
@@ -31,7 +31,9 @@ from bottega.evaluation.table_views import sample
 
 FEWEST = 20  # rows of each table: half of the held-out rows play fresh ones, and ten of a side can be told apart
 QUICK_ROWS, QUICK_TRIES, QUICK_TARGETS = 2000, 300, 3
-# Reasons to refuse a release; each must also be beyond what chance does in tables of this size.
+# Reasons to refuse a release; each must also be beyond what chance does in tables of this size. A dozen questions at
+# 95 % would refuse one harmless table in six; at three standard errors each is wrong about once in 700.
+ERRORS = 3.0
 CLOSER_LIMIT = 0.55  # models that train without copying reach .50 to .54; trees that copy one row in twenty .71
 MEMBERSHIP_LIMIT = 0.55  # the same models .49 to .53, the same trees .59
 RISK_LIMIT = 0.05  # one person in twenty beyond what held-out rows show: our choice, no standard
@@ -233,22 +235,27 @@ def _attacked(tried: Mapping[str, list[Attack]]) -> list[Score | None]:
 def gate(scores: TableScores) -> list[str]:
     """Return the reasons not to release a table, in plain words; an empty list is no proof of anonymity."""
     said, found = [], scores.privacy
-    if found.closer["value"] > CLOSER_LIMIT and found.closer["low"] > 0.5:
+    if found.closer["value"] > CLOSER_LIMIT and _least(found.closer) > 0.5:
         said.append(f"{found.closer['value']:.1%} of the rows are nearer to a training row than to a held-out one "
                     f"(limit {CLOSER_LIMIT:.0%}): the model remembers rows; train for less long, or on more rows")
-    if found.membership["value"] > MEMBERSHIP_LIMIT and found.membership["low"] > 0.5:
+    if found.membership["value"] > MEMBERSHIP_LIMIT and _least(found.membership) > 0.5:
         said.append(f"training rows are told from held-out ones by their nearest synthetic row with an AUC of "
                     f"{found.membership['value']:.3f} (limit {MEMBERSHIP_LIMIT})")
-    if found.excess["low"] > 0:
+    if _least(found.excess) > 0:
         said.append(f"{found.copies['value']:.2%} of the rows are exact copies of training rows, of fresh real rows "
                     f"{found.fresh_copies['value']:.2%}")
     for attack in scores.attacks:
-        if attack.risk["low"] > RISK_LIMIT:
+        if _least(attack.risk) > RISK_LIMIT:
             said.append(f"{attack.name}: works on {attack.success['value']:.1%} of training rows, on "
                         f"{attack.control['value']:.1%} of held-out ones; the risk is at least "
-                        f"{attack.risk['low']:.1%} (limit {RISK_LIMIT:.0%})")
+                        f"{_least(attack.risk):.1%} (limit {RISK_LIMIT:.0%})")
     for name in scores.texts:
         share = found.repeated.get(name, math.nan)
         if share > RISK_LIMIT:
             said.append(f"{share:.1%} of the texts in '{name}' are texts of training rows (limit {RISK_LIMIT:.0%})")
     return said
+
+
+def _least(figure: Figure) -> float:
+    """Return what a figure is at least, at the gate's certainty instead of the interval's 95 %."""
+    return figure["value"] - (figure["value"] - figure["low"]) * ERRORS / Z

@@ -1,4 +1,4 @@
-"""One loaded model of pictures, of a table or of graphs shared by many: requests take turns, and can be left at any step.
+"""One loaded model of pictures, a table or graphs shared by many: requests take turns, and can be left at any step.
 
 `bottega serve` runs one `Easel` for each; `pytest tests/generation/test_easel.py` drives one. Turns, not a
 common batch: a picture's bytes must not depend on what is drawn beside it, and a network at work fills the processor.

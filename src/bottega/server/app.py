@@ -78,7 +78,8 @@ def create_app(workshop: Workshop, *, keys_required: bool, allowed_hosts: list[s
                   responses={status: entry for status, entry in _ANSWERS.items() if status != 422},
                   description="OpenAI-compatible: the official client libraries work against it unchanged.")
     app.state.doors = doors
-    for module in (chat, completions, images, image_links, tables, graphs, embeddings, moderations, models, feedback, health):
+    for module in (chat, completions, images, image_links, tables, graphs, embeddings, moderations, models, feedback,
+                   health):
         app.include_router(module.router)
     app.add_middleware(Entrance, doors=doors)
     app.add_exception_handler(ApiError, _told)

@@ -22,6 +22,7 @@ from bottega.core.errors import (
     Interrupted,
     NotFoundError,
     RefusedError,
+    ReleaseError,
 )
 from bottega.core.request import Controls, Request
 
@@ -92,8 +93,9 @@ def translate(error: BottegaError) -> ApiError | None:
     if isinstance(error, BusyError):
         return ApiError(429, message, code="queue_full", headers={"retry-after": str(math.ceil(error.retry_after))})
     if isinstance(error, RefusedError):
+        gated = isinstance(error, ReleaseError)
         found = {"bottega": {"verdicts": [verdict.plain() for verdict in error.verdicts]}}
-        return ApiError(400, message, code="content_filter", extra=found)
+        return ApiError(403 if gated else 400, message, code="not_released" if gated else "content_filter", extra=found)
     if isinstance(error, NotFoundError):
         return ApiError(404, message, code="not_found")
     if isinstance(error, ControlError):

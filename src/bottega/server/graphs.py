@@ -76,8 +76,9 @@ async def generate(body: GraphBody, request: Request) -> Response:
                   "smiles": None if line.startswith("{") else line}
                  for graph, line in zip(graphs, text.splitlines(), strict=True)]
         usage = making.usage()
-        return await asyncio.to_thread(answer, {"created": job.created, "model": job.served.id, "data": shown, "usage": {
-            **usage, "graphs": usage["completion_tokens"]}, "bottega": making.extension()})
+        return await asyncio.to_thread(answer, {
+            "created": job.created, "model": job.served.id, "data": shown, "bottega": making.extension(),
+            "usage": {**usage, "graphs": usage["completion_tokens"]}})
 
     try:
         return await unless_gone(request.receive, whole())

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from bottega.server.errors import ApiError
 from bottega.server.keys import PICTURES, TABLES
 from bottega.server.state import doors
-from bottega.workshop import settings, works
+from bottega.workshop import release, settings
 from bottega.workshop.table_lane import PARQUET
 
 VALID = 3600  # seconds
@@ -61,7 +61,7 @@ async def _file(output_id: str, request: Request, expires: str, signature: str, 
     left = int(expires) - int(time.time())
     if left <= 0:
         raise ApiError(403, "this link has expired; ask for the file again", code="expired")
-    media_type, data = await asyncio.to_thread(works.file, store, output_id)
+    media_type, data = await asyncio.to_thread(release.file, store, doors(request).workshop.home, output_id)
     return Response(data, media_type=media_type, headers={
         "cache-control": f"private, max-age={left}, immutable", "x-content-type-options": "nosniff",
         "content-disposition": disposition})

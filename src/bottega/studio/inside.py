@@ -13,12 +13,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, JSONResponse
 
-from bottega.core.errors import NotFoundError
+from bottega.core.errors import NotFoundError, ReleaseError
 from bottega.studio.lineage import chain, licences
 from bottega.studio.studio import Studio
 from bottega.studio.tables import asked_of, first_rows
 from bottega.workshop import inside as workshop_inside
-from bottega.workshop import works
+from bottega.workshop import release, works
 from bottega.workshop.table_lane import PARQUET
 from bottega.workshop.works import Work
 
@@ -83,11 +83,14 @@ def routes(studio: Studio) -> APIRouter:
         picture = output.media_type != works.TEXT and not table
         kept = output.finish == "end" and output.text is not None
         names, rows, count = list[str](), list[list[Any]](), 0
+        refused = ""
         if table and kept:
             try:
-                names, rows, count = first_rows(works.file(workshop.store, output_id)[1])
+                names, rows, count = first_rows(release.file(workshop.store, workshop.home, output_id)[1])
             except NotFoundError:
                 kept = False  # it was too large to be kept
+            except ReleaseError as error:
+                refused = error.problem
         files = work.lineage.get("files") or []
         given = {name: words for name, words in _GIVEN.items() if name in work.request}
         controls = {name: value for name, value in (work.request.get("controls") or {}).items() if value is not None}
@@ -97,7 +100,7 @@ def routes(studio: Studio) -> APIRouter:
                            licences=licences(links), controls=controls, messages=work.request.get("messages"),
                            prompt=work.request.get("prompt"), toward=work.request.get("toward"), given=given,
                            picture=picture, table=table, kept=kept, names=names, rows=rows, count=count,
-                           conditions=conditions,
+                           conditions=conditions, refused=refused,
                            file_digest=(files[output.index] or "") if output.index < len(files) else "")
 
     @router.get("/studio/inside/{output_id}.json")

@@ -16,7 +16,7 @@ from bottega.core.errors import NotFoundError, suggest
 from bottega.core.validate import Strict
 from bottega.studio.lineage import chain, description, licences
 from bottega.studio.studio import Studio, actor
-from bottega.workshop import feedback, improve, improvements, preferences, registry
+from bottega.workshop import feedback, improve, improvements, preferences, registry, release
 from bottega.workshop.models import Served
 
 # a run's report brings its own styles and pictures inside, and nothing that runs
@@ -74,6 +74,7 @@ def routes(studio: Studio) -> APIRouter:
     def page(name: str) -> HTMLResponse:
         served = find(name)
         links, meta = chain(served.path, workshop.home), description(served.path)
+        gated = release.standing(store, workshop.home, served.digest) if served.medium == "table" else None
         loop: dict[str, Any] = {"pairs": 0, "counts": {}, "runs": [], "history": []}
         if served.alias and served.medium == "text":
             pairs = preferences.collect(store, preferences.rated_models(store, name)).pairs
@@ -81,7 +82,8 @@ def routes(studio: Studio) -> APIRouter:
                     "runs": improvements.listed(store, alias=name), "history": registry.history(store, name)}
         return studio.page("model.html", active="models", served=served, meta=meta, links=links, card=card(served),
                            licences=licences(links), weight=weight(served), sheet=sheet(run_of(served)) is not None,
-                           report=(run_of(served) / "report.html").is_file(), least=preferences.LEAST_PAIRS, **loop)
+                           report=(run_of(served) / "report.html").is_file(), least=preferences.LEAST_PAIRS,
+                           gated=gated, **loop)
 
     @router.get("/studio/models/{name}/sheet.png")
     def drawn(name: str) -> FileResponse:

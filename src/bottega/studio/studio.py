@@ -21,12 +21,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import bottega
-from bottega.core.errors import BottegaError, BusyError, CorruptError, NotFoundError, ResourceError
+from bottega.core.errors import BottegaError, BusyError, CorruptError, NotFoundError, ReleaseError, ResourceError
 from bottega.studio.assets import Assets
 from bottega.workshop.workshop import Workshop
 
 _HERE = Path(__file__).parent
-_STATUS = {NotFoundError: 404, BusyError: 429, CorruptError: 500, ResourceError: 503}
+_STATUS = {NotFoundError: 404, ReleaseError: 403, BusyError: 429, CorruptError: 500, ResourceError: 503}
 
 
 class Studio:

@@ -16,7 +16,7 @@ from bottega.core.errors import NotFoundError
 from bottega.core.table import Column, Schema, Table
 from bottega.core.table_text import csv_of, jsonl_of, rows_of
 from bottega.studio.studio import Studio
-from bottega.workshop import works
+from bottega.workshop import release
 from bottega.workshop.table_lane import PARQUET
 
 SHOWN = 50  # rows of a kept file that a page shows
@@ -52,11 +52,13 @@ def routes(studio: Studio) -> APIRouter:
     @router.get("/tables")
     def page() -> HTMLResponse:
         served = [one for one in workshop.models.served() if one.medium == "table"]
-        return studio.page("tables.html", active="create", medium="table", models=served)
+        refused = {one.id: found.reasons for one in served
+                   if (found := release.standing(workshop.store, workshop.home, one.digest)).refused}
+        return studio.page("tables.html", active="create", medium="table", models=served, refused=refused)
 
     @router.get("/studio/tables/{output_id}.{ending}")
     def file(output_id: str, ending: str) -> Response:
-        media_type, data = works.file(workshop.store, output_id)
+        media_type, data = release.file(workshop.store, workshop.home, output_id)
         if media_type != PARQUET or ending not in _MEDIA:
             raise NotFoundError(f"output '{output_id[:100]}' has no file of this kind",
                                 fix=f"ask for {', '.join(_MEDIA)}")

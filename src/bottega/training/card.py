@@ -20,10 +20,10 @@ _USES = {
     "sft": "Answering in the manner of the conversations it was trained on. Outside them its answers are unreliable.",
     "pictures": "Drawing pictures like those it was trained on, by class or caption. What it was not shown it cannot "
                 "draw; look at its pictures before you use them.",
-    "tables": "Making rows like those it was trained on, for tests, sharing and augmentation. Look at its report first: "
-              "it says how much the rows give away.",
-    "graphs": "Making graphs like those it was trained on. Only its rule is guaranteed: whether a molecule can be made or "
-              "is harmless is not known.",
+    "tables": "Making rows like those it was trained on, for tests, sharing and augmentation. Look at its report "
+              "first: it says how much the rows give away.",
+    "graphs": "Making graphs like those it was trained on. Only its rule is guaranteed: whether a molecule can be "
+              "made or is harmless is not known.",
     "dpo": "Answering in the manner preferred in its training pairs. Outside them its answers are unreliable.",
 }
 

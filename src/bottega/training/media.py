@@ -1,4 +1,4 @@
-"""What differs between texts, pictures, tables and graphs on the way from a recipe to a model; `run.make` walks it for all.
+"""What differs between media on the way from a recipe to a model; `run.make` walks it for all.
 
 `bottega train recipes/digits-vae.yaml` uses `Pictures`, `bottega train recipes/python-lm.yaml` uses `Texts`.
 """

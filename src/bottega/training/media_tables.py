@@ -89,11 +89,14 @@ class Tables:
             calibrate(generator, counts, [latent.coding.forbidden for latent in codec.latents])
 
     def report(self, bundle: Bundle, dataset: TableDataset[TableCodec], home: Path) -> None:
-        """Write the run's report.html: quality and privacy of as many rows as are held out."""
+        """Write the run's report.html, quality and privacy of as many rows as are held out, and keep the verdict."""
         from bottega.core.progress import say
         from bottega.training import table_report
 
-        say(f"report: {table_report.write(bundle, dataset, home)}")
+        judged = table_report.judge(bundle, dataset, quick=True)
+        say(f"report: {table_report.keep(judged, home)}")
+        for reason in judged.reasons:
+            say(f"warning: its rows are not released: {reason}")
 
 
 def build_table(recipe: Recipe, codec: TableCodec) -> Tabular:

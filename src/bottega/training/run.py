@@ -22,6 +22,7 @@ from bottega.core.lineage import LINEAGE, Lineage, Parent, merge_licences
 from bottega.core.progress import say
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls
+from bottega.evaluation.table_verdict import last_verdict
 from bottega.families.base import Generator
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
@@ -98,7 +99,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         finished = _unchanged(target, digest_json(facts)) if reuse else None
         if finished is not None:
             say(f"{recipe.name}: unchanged")
-            return _relabelled(finished, recipe, base)
+            return _relabelled(finished, recipe, base, home)
         if not replace:
             raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
                              fix="give the recipe another name")
@@ -136,22 +137,26 @@ def _unchanged(target: Path, facts: str) -> Bundle | None:
     return found if found.meta.get("facts") == facts else None
 
 
-def _relabelled(finished: Bundle, recipe: Recipe, base: Bundle | None) -> Bundle:
+def _relabelled(finished: Bundle, recipe: Recipe, base: Bundle | None, home: Path) -> Bundle:
     """Return a finished bundle with the recipe's parts that no weight depends on (controls, description) up to date."""
     meta = {**finished.meta, "recipe": recipe.plain(), "controls": _controls(recipe, base)}
     if meta == finished.meta:
         return finished
     say(f"{recipe.name}: its weights are kept, its controls or description are new")
     old, path = finished.lineage, finished.path
+    verdict = last_verdict(home, finished.digest)
 
     def write(folder: Path) -> None:
         for file in path.iterdir():
             if file.name not in (META, LINEAGE, MANIFEST, "README.md"):
                 shutil.copy2(file, folder / file.name)
 
-    return Bundle.create(path, meta=meta, card=(path / "README.md").read_text(encoding="utf-8"), write=write,
+    made = Bundle.create(path, meta=meta, card=(path / "README.md").read_text(encoding="utf-8"), write=write,
                          lineage=lambda content: old.model_copy(update={"content": content, "parameters": {
                              **old.parameters, "recipe": recipe.plain()}}))
+    if verdict is not None:  # another description is no way past the release gate
+        verdict.about(made.name, made.digest).keep(home)
+    return made
 
 
 def _controls(recipe: Recipe, base: Bundle | None) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from bottega.core.validate import validate
 from bottega.data.tables.dataset import TableDataset
 from bottega.data.tables.prepare import prepare_table
 from bottega.evaluation.table_report import write_page
-from bottega.evaluation.tables import TableScores, gate, judge_table
+from bottega.evaluation.table_verdict import TableVerdict
+from bottega.evaluation.tables import TableScores, judge_table
 from bottega.generation.tables import TableEngine
 
 REPORT = "report.html"
@@ -33,16 +34,21 @@ class Judged:
 
     Attributes:
         scores: see `evaluation.table_judge`.
+        verdict: the gate's.
         real: training rows of the same number; `made`: the synthetic rows.
-        reasons: why the model should not be released; empty when nothing speaks against it.
     """
 
     scores: TableScores
+    verdict: TableVerdict
     real: Table
     made: Table
     title: str
     facts: dict[str, str]
-    reasons: list[str]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the model should not be released; empty when nothing speaks against it."""
+        return self.verdict.reasons
 
     def save(self, path: Path | str) -> Path:
         """Write the page, and its figures as JSON beside it.
@@ -89,13 +95,15 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
                  f"{one.key} -> {one.column}" for one in data.codec.mappings) or "none",
              "rules": "; ".join(rule.text for rule in data.codec.rules) or "none",
              "rows that anything is kept of": str(data.codec.spec.protect)}
-    return Judged(scores, real, made, f"{bundle.name}: a model of a table", facts, gate(scores))
+    return Judged(scores, TableVerdict.of(scores, bundle.name, bundle.digest), real, made,
+                  f"{bundle.name}: a model of a table", facts)
 
 
-def write(bundle: Bundle, data: TableDataset[TableCodec], home: Path) -> Path:
-    """Write the page of a model into its run, judged on few rows, and return its path.
+def keep(judged: Judged, home: Path) -> Path:
+    """Keep a verdict as the last one on its model, write the page into its run, and return the page's path.
 
     Raises:
         ResourceError: the disk is full.
     """
-    return judge(bundle, data, quick=True).save(home / "runs" / bundle.name / REPORT)
+    judged.verdict.keep(home)  # first: no page is needed to refuse a release
+    return judged.save(home / "runs" / judged.verdict.model / REPORT)

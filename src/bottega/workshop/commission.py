@@ -10,12 +10,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bottega.core.errors import BusyError, RefusedError
+from bottega.core.errors import BusyError, RefusedError, ReleaseError
 from bottega.core.request import Message, Request
 from bottega.guard.guard import Guard
 from bottega.guard.labels import Context, Label, Span, Trust
 from bottega.guard.verdict import Action, join
-from bottega.workshop import works
+from bottega.workshop import release, works
 from bottega.workshop.job import Done, Job, Order, new_id
 from bottega.workshop.models import Models, Served
 from bottega.workshop.store import Store
@@ -48,7 +48,7 @@ class Commission:
 
         Raises:
             NotFoundError: there is no such model.
-            RefusedError: the guard blocked the request.
+            RefusedError: the guard blocked the request, or (`ReleaseError`) the gate holds a table's rows back.
             ControlError, InputError: the model cannot do what is asked.
             BusyError: the queue is full, or the workshop is closing.
         """
@@ -69,6 +69,12 @@ class Commission:
 
     def _begin(self, job: Job, maker: Maker) -> None:
         """Guard and queue; a refused request is recorded too."""
+        if job.served.medium == "table":
+            try:
+                job.standing = release.require(self.store, self.models.home, job.served.name, job.served.digest)
+            except ReleaseError as error:
+                works.record(self.store, job.refused(job.order.request, error.verdicts))
+                raise
         inspection = self.guard.check_input(label(job.order.request))
         request = with_texts(job.order.request, inspection.context)
         if join(inspection.verdicts) >= Action.ASK:

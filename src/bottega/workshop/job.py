@@ -25,6 +25,7 @@ from bottega.workshop.graph_lane import GraphLane
 from bottega.workshop.lane import Delta, Lane
 from bottega.workshop.models import Served
 from bottega.workshop.picture_lane import PictureLane, facts
+from bottega.workshop.release import Standing
 from bottega.workshop.store import Store
 from bottega.workshop.table_lane import TableLane
 from bottega.workshop.works import Status, Work, WorkOutput
@@ -74,6 +75,7 @@ class Job:
         seed: that makes the same bytes again.
         prompt_tokens: tokens of the prompt.
         controls: settled ones, once it is queued.
+        standing: of a model of a table before the release gate.
         done: how it ended, once the last delta was delivered.
     """
 
@@ -92,6 +94,7 @@ class Job:
         self._over = False
         self.lanes: list[Lane] | list[PictureLane] | list[TableLane] | list[GraphLane] = []
         self.verdicts: list[Verdict] = []
+        self.standing = Standing()
         self._request: Request = order.request
         self._maker: Maker | None = None
         self._ticket: Any = None
@@ -124,8 +127,9 @@ class Job:
             self.lanes = [GraphLane(number) for number in range(plan.wanted)]
         elif self.served.medium != "text":
             signed = maker.engine.sign(plan)
-            told = [facts(self.id, number, plan.request, self.served, signed) for number in range(plan.wanted)]
-            self.lanes = [TableLane(number, said) for number, said in enumerate(told)] \
+            told = [{**facts(self.id, number, plan.request, self.served, signed), **self.standing.plain()}
+                    for number in range(plan.wanted)]
+            self.lanes = [TableLane(number, said, self.standing.notes) for number, said in enumerate(told)] \
                 if self.served.medium == "table" else \
                 [PictureLane(number, said, previews=self.order.previews) for number, said in enumerate(told)]
         else:
@@ -197,6 +201,7 @@ class Job:
         controls = self.controls if self._ticket else self._request.controls
         request["controls"] = controls.model_dump(mode="json", exclude_none=True)
         lineage = self._maker.engine.sign(self._ticket.plan) if self._maker and self._ticket else {}
+        lineage |= self.standing.plain()
         if any(lane.file for lane in self.lanes):
             lineage["files"] = [hashlib.sha256(lane.file).hexdigest() if lane.file else None for lane in self.lanes]
         return Work(
@@ -212,7 +217,7 @@ class Job:
                      for lane in self.lanes])
 
     def refused(self, request: Request, verdicts: list[Verdict]) -> Work:
-        """Return the work of a request that the guard refused."""
+        """Return the work of a request that the guard or the release gate refused."""
         self._request, self.verdicts = request, verdicts
         return self._work("refused", "; ".join(v.reason for v in verdicts if v.action >= Action.ASK))
 

@@ -67,11 +67,14 @@ class Models:
         store: its store.
         only: names to serve; None serves all.
         slots, queue: of each model's batcher or easel.
+
+    Attributes:
+        home: the workshop's folder.
     """
 
     def __init__(self, home: Path, store: Store, *, only: list[str] | None = None, slots: int = 64,
                  queue: int = 256) -> None:
-        self._home, self._store, self._only, self._slots, self._queue = home, store, only, slots, queue
+        self.home, self._store, self._only, self._slots, self._queue = home, store, only, slots, queue
         self._known: dict[Path, tuple[float, Served | None]] = {}  # when a folder was written, and what it holds
         self._served: dict[str, Served] = {}
         self._loaded: dict[str, Maker] = {}  # by digest, the one used last at the end
@@ -90,7 +93,7 @@ class Models:
         """
         with self._lock:
             self._looked = time.monotonic()
-            found = {served.name: served for path in bundles(self._home / "models")
+            found = {served.name: served for path in bundles(self.home / "models")
                      if (served := self._look(path)) is not None}
             aliases = registry.aliases(self._store)
             answering = [served for served in found.values() if served.answers]
@@ -187,7 +190,7 @@ class Models:
             fitting = [served for served in self._sorted() if medium in (None, served.medium)]
             if not fitting:
                 kind = f"no model of {_MAKES[medium]}" if medium in ("image", "table", "graph") else "no model"
-                raise NotFoundError(f"the workshop holds {kind}", where=str(self._home),
+                raise NotFoundError(f"the workshop holds {kind}", where=str(self.home),
                                     fix="run 'bottega demo', or train one with 'bottega train'")
             return fitting[0]
         if model not in self._served:

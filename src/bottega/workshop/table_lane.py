@@ -24,6 +24,7 @@ class TableLane:
     Args:
         output: its number.
         facts: what the file says of its making, ready for JSON.
+        notes: what to know of the rows besides what the engine tells; they come with the last.
 
     Attributes:
         finish: why it ended: `end`.
@@ -35,8 +36,8 @@ class TableLane:
     media_type = PARQUET
     text, score = "", 0.0
 
-    def __init__(self, output: int, facts: dict[str, Any]) -> None:
-        self.output, self._facts = output, facts
+    def __init__(self, output: int, facts: dict[str, Any], notes: tuple[str, ...] = ()) -> None:
+        self.output, self._facts, self._notes = output, facts, notes
         self.finish: str | None = None
         self.made = 0
         self.file: bytes | None = None
@@ -67,8 +68,9 @@ class TableLane:
             self.finish = steps[-1].finish
             self.content = self._bytes.getvalue()
             self.file = self.content if len(self.content) <= _KEPT else None
+        notes = (*steps[-1].changes, *(self._notes if self.finish else ()))
         return Delta(self.output, "", (), steps[-1].finish, index=steps[-1].index,
-                     rows=tuple(step.data for step in steps), notes=steps[-1].changes)
+                     rows=tuple(step.data for step in steps), notes=notes)
 
     def result(self) -> Output:
         """Return the finished output; its one step holds the Parquet file."""

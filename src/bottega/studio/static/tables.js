@@ -23,6 +23,7 @@ function show() {
 async function choose() {
   settings.model = model.value;
   settings.ready = false;
+  for (const one of document.querySelectorAll("[data-refused]")) one.hidden = one.dataset.refused !== model.value;
   $("#about").textContent = "The model is being loaded…";
   show();
   try {
