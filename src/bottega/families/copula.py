@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 _LEVELS = 32      # of a column that have a feature of their own: the commonest
-_RIDGE = 1e-3     # of a feature's variance, added before solving: the levels of a column add up to one
+RIDGE = 1e-3      # of a feature's variance, added before solving: the levels of a column add up to one
 _FLOOR = 1e-5     # smallest probability of a code
 _SHRINK_ROWS = 5000  # above them the covariance is taken as it is
 _EDGE = 4.0       # normal scores end here
@@ -49,6 +49,7 @@ class Copula(nn.Module):
     with_edges: Tensor
     may_miss: Tensor
     gone_feature: Tensor
+    _feature: Tensor
 
     def __init__(self, sizes: Sequence[int], ordered: Sequence[bool], missing: Sequence[bool],
                  shares: Sequence[float]) -> None:
@@ -114,20 +115,14 @@ class Copula(nn.Module):
             layout["edge_feature"] += [self.columns[place][0]] * len(own)
         for name, values in layout.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
+        self.register_buffer("_feature", torch.tensor(self.level_feature, dtype=torch.int64), persistent=False)
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.float32), persistent=False)
 
     def encode(self, codes: Tensor, places: Tensor) -> Tensor:
         """Return features float32 [B, F] of codes int64 [B, D] and places float32 [B, D]."""
         flat = codes + self.starts
         found = torch.zeros(codes.size(0), self.features, device=codes.device)
-        numbers = flat[:, self.number_columns]
-        low, high = self.low[numbers], self.high[numbers]
-        inside = places[:, self.number_columns]
-        below, above = _mass(low), _mass(high)
-        exact = _score(below + (above - below) * inside)
-        # a spike has no inside: its middle stands for it
-        value = torch.where(inside == 0.5, self.score[numbers], exact.clamp(-_EDGE, _EDGE))
-        found[:, self.number_features] = value
+        found[:, self.number_features] = self._value(flat[:, self.number_columns], places[:, self.number_columns])
         owner = torch.full((len(self.level_feature),), self.features, device=codes.device)
         owner[self.with_feature] = self.of_level
         wide = torch.cat([found, found.new_zeros(codes.size(0), 1)], 1)
@@ -136,10 +131,21 @@ class Copula(nn.Module):
 
     def encode_column(self, column: int, codes: Tensor, places: Tensor) -> Tensor:
         """Return the features of one column, float32 [B, its features], of codes int64 [B] and places float32 [B]."""
-        whole = torch.zeros(codes.size(0), len(self.sizes), dtype=torch.int64, device=codes.device)
-        inside = torch.full(whole.shape, 0.5, device=codes.device)
-        whole[:, column], inside[:, column] = codes, places
-        return self.encode(whole, inside)[:, self.columns[column]]
+        own, start = self.columns[column], int(self.starts[column])
+        found = torch.zeros(codes.size(0), len(own), device=codes.device)
+        if self.ordered[column]:
+            found[:, 0] = self._value(codes + start, places)
+        feature = self._feature[start:start + self.sizes[column]][codes]
+        some = (feature >= 0).nonzero()[:, 0]
+        found[some, feature[some] - own[0] if own else feature[some]] = 1.0
+        return found
+
+    def _value(self, flat: Tensor, inside: Tensor) -> Tensor:
+        """Return the normal scores of codes counted through all columns, and places in them, float32."""
+        below, above = _mass(self.low[flat]), _mass(self.high[flat])
+        exact = _score(below + (above - below) * inside)
+        # a spike has no inside: its middle stands for it
+        return torch.where(inside == 0.5, self.score[flat], exact.clamp(-_EDGE, _EDGE))
 
     def place(self, column: int, codes: Tensor, means: Tensor, spread: Tensor, draw: Tensor, low: Tensor,
               high: Tensor) -> Tensor:
@@ -200,7 +206,7 @@ class Copula(nn.Module):
             if seen:
                 given = torch.tensor(seen, device=features.device)
                 inner = self.covariance[given][:, given]
-                inner = inner + torch.diag(inner.diagonal() * _RIDGE + 1e-9)
+                inner = inner + torch.diag(inner.diagonal() * RIDGE + 1e-9)
                 across = self.covariance[given][:, hidden]
                 weights = torch.cholesky_solve(across, torch.linalg.cholesky(inner))
                 variance[hidden] -= (across * weights).sum(0)
@@ -209,6 +215,23 @@ class Copula(nn.Module):
             else:
                 means[:, hidden] = self.mean[hidden].float()
         return means, variance.clamp_min(1e-6).sqrt().float()
+
+    def column_logits(self, column: int, means: Tensor, spread: Tensor) -> Tensor:
+        """Return what `logits` does, for the codes of one column, float32 [B, size]."""
+        start, size = int(self.starts[column]), self.sizes[column]
+        found = self.log_share[start:start + size].expand(means.size(0), -1).clone()
+        feature = self._feature[start:start + size]
+        coded = (feature >= 0).nonzero()[:, 0]
+        found[:, coded] = means[:, feature[coded]].clamp(_FLOOR, 1.0).log()
+        if self.ordered[column]:
+            own, shown = self.columns[column], size - self.missing[column]
+            edges = torch.cat([self.low[start:start + shown], self.high[start + shown - 1:start + shown]])
+            below = _mass((edges - means[:, own[0], None]) / spread[own[0]].clamp_min(1e-3))
+            mass = (below[:, 1:] - below[:, :-1]).clamp_min(_FLOOR)
+            if self.missing[column]:  # what is missing has no interval
+                mass = mass * (1 - means[:, own[1], None].clamp(_FLOOR, 1 - _FLOOR))
+            found[:, :shown] = mass.log()
+        return found
 
     def logits(self, means: Tensor, spread: Tensor) -> Tensor:
         """Return log-probabilities of all codes, float32 [B, T], as the Gaussian has them (nearly normalised).

@@ -9,7 +9,7 @@ only then the free columns follow. Chance is a function of (seed, chunk, column)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bottega.families.tabular import Tabular
+from bottega.families.tabular_reading import Reading
 
 CHUNK = 256  # rows made together: each chunk has an order of columns of its own
 _ORDER, _RESAMPLE, _PLACE = 1 << 20, 1 << 21, 1 << 22  # kinds of chance beside the draws of columns
@@ -63,10 +64,6 @@ class Sampler:
     model: Tabular
     forbidden: list[list[int]]
     temperature: float = 1.0
-    _plain: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._plain = not bool(self.model.best.head.weight.any() or self.model.best.head.bias.any())
 
     @torch.no_grad()
     def draw(self, rows: int, seed: int, chunk: int, *, asked: Mapping[int, Allowed] | None = None,
@@ -90,46 +87,48 @@ class Sampler:
         order = np.random.default_rng([seed, chunk, _ORDER]).permutation(count)
         first = [column for column in order if column in asked and not visible[column]]
         rest = [column for column in order if column not in asked and not visible[column]]
-        features = self.model.base.encode(codes, places)
+        reading = Reading(self.model, self.model.base, rows)
+        for column in visible.nonzero()[:, 0].tolist():
+            reading.see(column, codes[:, column], places[:, column])
         weight = torch.zeros(rows, dtype=torch.float64, device=device)
         for column in first:
-            weight += self._column(int(column), codes, places, features, visible, seed, chunk, asked[column]).double()
+            weight += self._column(int(column), codes, places, reading, seed, chunk, asked[column]).double()
         probability = float(weight.exp().mean()) if first else 1.0
         if len(first) > 1 and fixed is None:
             chosen = _systematic(weight, float(np.random.default_rng([seed, chunk, _RESAMPLE]).random()))
-            codes, places, features = codes[chosen], places[chosen], features[chosen]
+            codes, places = codes[chosen], places[chosen]
+            reading.take(chosen)
         for column in rest:
-            self._column(int(column), codes, places, features, visible, seed, chunk, None)
+            self._column(int(column), codes, places, reading, seed, chunk, None)
         return Drawn(codes.cpu().numpy().astype(np.int32), places.cpu().numpy(), probability)
 
-    def _column(self, column: int, codes: Tensor, places: Tensor, features: Tensor, visible: Tensor, seed: int,
-                chunk: int, allowed: Allowed | None) -> Tensor:
+    def _column(self, column: int, codes: Tensor, places: Tensor, reading: Reading, seed: int, chunk: int,
+                allowed: Allowed | None) -> Tensor:
         """Draw one column in place and make it visible; return the log-probability of what was allowed, [B]."""
         model, rows = self.model, codes.size(0)
         size, device = model.config.sizes[column], codes.device
-        means, spread, logits = model.column(column, codes, features, visible, plain=self._plain)
-        logits = logits / self.temperature if self.temperature > 0 else logits * 1e6
-        whole = logits.logsumexp(1)
-        if len(self.forbidden[column]) < size:
+        logits = reading.logits(column)
+        if self.temperature != 1:
+            logits = logits / self.temperature if self.temperature > 0 else logits * 1e6
+        whole = logits.logsumexp(1) if allowed is not None else None
+        if 0 < len(self.forbidden[column]) < size:
             logits[:, self.forbidden[column]] = -torch.inf
         low, high = torch.zeros(size, device=device), torch.ones(size, device=device)
         if allowed is not None:
             logits[:, ~torch.from_numpy(allowed.codes).to(device)] = -torch.inf
             low, high = torch.from_numpy(allowed.low).to(device), torch.from_numpy(allowed.high).to(device)
             logits = logits + (high - low).clamp_min(1e-6).log()  # only a part of an end group is asked for
-        share = logits.softmax(1).cumsum(1)
+        share = (logits - logits.amax(1, keepdim=True)).exp_().cumsum(1)
         draws = _spread(np.random.default_rng([seed, chunk, column]))[:rows, None]
         found = (share < torch.from_numpy(draws).to(device, torch.float32) * share[:, -1:]).sum(1).clamp_max(size - 1)
         codes[:, column] = found
         if model.config.ordered[column]:
             inside = _spread(np.random.default_rng([seed, chunk, column + _PLACE]))[:rows]
-            places[:, column] = model.base.place(column, found, means, spread,
+            places[:, column] = model.base.place(column, found, reading.means, reading.spread(),
                                                  torch.from_numpy(inside).to(device, torch.float32), low[found],
                                                  high[found])
-        visible[column] = True
-        own = model.base.columns[column]
-        features[:, own] = model.base.encode_column(column, found, places[:, column])
-        return logits.logsumexp(1) - whole
+        reading.see(column, found, places[:, column])
+        return logits.logsumexp(1) - whole if whole is not None else torch.zeros(rows, device=device)
 
 
 def _spread(rng: np.random.Generator) -> NDArray[np.float64]:
