@@ -70,14 +70,17 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, rows: int, seed: int, chunk: int, *, asked: Mapping[int, Allowed] | None = None,
-             fixed: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]] | None = None) -> Drawn:
+             fixed: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]] | None = None,
+             columns: NDArray[np.bool_] | None = None) -> Drawn:
         """Draw one chunk.
 
         Args:
             rows: at most `CHUNK`.
             seed, chunk: decide all chance.
             asked: column → what is allowed.
-            fixed: codes and places [N, D] and which columns of them are given, bool [D], the same for all rows.
+            fixed: codes and places [N, D] and which columns of them are given, bool [D], the same for all rows. With
+                `asked`, all rows of it are alike.
+            columns: bool [D], which to draw; None for all. Codes of the others say nothing.
         """
         asked, device = asked or {}, self.model.base.mean.device
         count = len(self.model.config.sizes)
@@ -89,13 +92,14 @@ class Sampler:
             visible[:] = torch.from_numpy(fixed[2])
         order = np.random.default_rng([seed, chunk, _ORDER]).permutation(count)
         first = [column for column in order if column in asked and not visible[column]]
-        rest = [column for column in order if column not in asked and not visible[column]]
+        rest = [column for column in order if column not in asked and not visible[column]
+                and (columns is None or columns[column])]
         features = self.model.base.encode(codes, places)
         weight = torch.zeros(rows, dtype=torch.float64, device=device)
         for column in first:
             weight += self._column(int(column), codes, places, features, visible, seed, chunk, asked[column]).double()
         probability = float(weight.exp().mean()) if first else 1.0
-        if len(first) > 1 and fixed is None:
+        if len(first) > 1:
             chosen = _systematic(weight, float(np.random.default_rng([seed, chunk, _RESAMPLE]).random()))
             codes, places, features = codes[chosen], places[chosen], features[chosen]
         for column in rest:
