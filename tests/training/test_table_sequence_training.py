@@ -159,3 +159,20 @@ def test_two_tables_are_written_and_made_again(linked: tables.TableModel, home: 
     done = bottega("generate", "visits", "--rows", "5", "-o", "made", home=home, cwd=home)
     assert done.returncode == 2
     assert "no ending of a table" in done.stderr
+
+
+@pytest.mark.parametrize("order", ["", "turn"])
+def test_entities_with_one_row_each_are_made(home: Path, order: str) -> None:
+    table = pa.table({"who": [f"Ж{n:03}" for n in range(60)], "turn": [n % 3 for n in range(60)],
+                      "colour": ["rot", "grün"] * 30})
+    model = tables.fit(table, entity="who", order=order, name="single", home=home, **_QUICK)
+    made = model.sample(300).data
+    assert len(set(made["who"].to_pylist())) == len(made) == 300
+    assert set(made["who"].to_pylist()).isdisjoint(table["who"].to_pylist())
+    assert set(made["colour"].to_pylist()) == {"rot", "grün"}
+    assert set(made["turn"].to_pylist()) == {0, 1, 2}
+
+
+def test_a_child_needs_a_key(home: Path) -> None:
+    with pytest.raises(InputError, match="no column links it"):
+        tables.fit(*visits(30)[:1], child=visits(30)[1], home=home)

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bottega.commands.common import Json, ModelName, emit, medium_of, model_path, start
+from bottega.commands.linked import SUFFIXES, text_of, write_linked
 
 if TYPE_CHECKING:
     from bottega.core.request import Controls
-    from bottega.core.table import Table
-    from bottega.core.table_sequences import Layout
 
 app = typer.Typer(no_args_is_help=True, help="Fit a table, fill its gaps, score its rows, judge what was made.")
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ONLY = ("rows", "conditions", "balance")  # controls that only a model of tables understands
 
 
@@ -54,9 +52,9 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
     with Session(model, "table") as session:
         layout = session.engine.codec.layout
         linked = layout is not None and bool(layout.parent)
-        if output is not None and output.suffix.lower() not in _SUFFIXES and not (linked and not output.suffix):
+        if output is not None and output.suffix.lower() not in SUFFIXES and not (linked and not output.suffix):
             raise InputError(f"{output} has no ending of a table", where="--output",
-                             fix=f"use {', '.join(_SUFFIXES)}" + (", or a folder for both tables" if linked else ""))
+                             fix=f"use {', '.join(SUFFIXES)}" + (", or a folder for both tables" if linked else ""))
         whole = session.engine.plan(request).rows
         deltas = session.stream(request)
         shown: Iterator[Any] = track(deltas, "making rows", None) if output is not None else deltas
@@ -74,7 +72,7 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
     if output is not None and output.suffix:
         write_atomic(output, content if output.suffix.lower() == ".parquet" else text_of(rows, output.suffix.lower()))
     elif output is not None:
-        _write_linked(output, rows, layout, content)
+        write_linked(output, rows, layout, content)
     if as_json:
         said: dict[str, Any] = {"id": work.id, "rows": len(rows), "seed": work.seed, "lineage": work.lineage,
                                 "notes": notes}
@@ -83,28 +81,6 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
         typer.echo(str(output))
     else:
         sys.stdout.write(text_of(rows, ".csv"))
-
-
-def _write_linked(folder: Path, rows: Table, layout: Layout, content: bytes) -> None:
-    """Write two linked tables under the names of the files they were learned from; Parquet says how it was made."""
-    from bottega.core.files import write_atomic
-    from bottega.tables import parquet_of
-    from bottega.workshop.table_lane import facts_of, told
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, (name, table) in enumerate(zip(layout.files, layout.split(rows), strict=True)):
-        path = folder / name
-        if path.suffix.lower() not in _SUFFIXES:
-            path = path.with_suffix(".csv")
-        write_atomic(path, parquet_of(told(table, {**(facts_of(content) or {}), "part": part}))
-                     if path.suffix.lower() == ".parquet" else text_of(table, path.suffix.lower()))
-
-
-def text_of(table: Table, suffix: str) -> str:
-    """Return rows as CSV with a header (`.csv`) or as JSON Lines (`.jsonl`)."""
-    from bottega.core.table_text import csv_of, jsonl_of
-
-    return jsonl_of(table) if suffix == ".jsonl" else csv_of(table)
 
 
 def reproduce(file: Path, model: str | None, as_json: bool) -> None:
@@ -282,8 +258,8 @@ def private(
     from bottega.tables import parquet_of
 
     start(as_json)
-    if output.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(_SUFFIXES)}")
+    if output.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(SUFFIXES)}")
     public = read_json(domain)
     if not isinstance(public, dict):
         raise InputError(f"{domain} is no JSON object", where="--domain",

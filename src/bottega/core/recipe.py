@@ -58,7 +58,7 @@ class CodecSpec(Strict):
 
     Attributes:
         kind: the medium: `text`, `image` or `table`. Keys of pictures: size, channels, fit, background, text_length; of
-            tables: columns, names, rules, codes, protect, links.
+            tables: columns, names, rules, codes, protect, links, entity, order.
         vocab_size: of text: tokens of the byte-pair encoding learned from the training split, reserved ones included.
     """
 
