@@ -174,5 +174,6 @@ def test_entities_with_one_row_each_are_made(home: Path, order: str) -> None:
 
 
 def test_a_child_needs_a_key(home: Path) -> None:
+    patients, rows = visits(30)
     with pytest.raises(InputError, match="no column links it"):
-        tables.fit(*visits(30)[:1], child=visits(30)[1], home=home)
+        tables.fit(patients, child=rows, home=home)

@@ -25,6 +25,7 @@ from bottega.objectives.base import Objective
 from bottega.objectives.tables import Stage
 from bottega.training.sizes import Sizes
 
+_SHOWN = 4  # rows of a sample; two entities may have more
 _FACTS = {"sizes": [2, 2], "ordered": [False, False], "missing": [False, False], "shares": [0.5] * 4}
 
 
@@ -72,12 +73,12 @@ class Tables:
 
     def sampler(self, recipe: Recipe, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec],
                 run: Path) -> Callable[[int], str]:
-        """Return a function that shows two rows."""
+        """Return a function that shows two rows, or the first ones of two entities."""
         def sample(_: int) -> str:
             from bottega.generation.tables import TableEngine
 
             engine = TableEngine(generator, codec, controls=Controls(), model_digest="", lineage={})
-            rows = engine.sample(2, seed=recipe.seed).data.to_pylist()
+            rows = engine.sample(2, seed=recipe.seed).data.slice(0, _SHOWN).to_pylist()
             return "\n  ".join(", ".join(f"{name} {value}" for name, value in list(row.items())[:8]) for row in rows)
 
         return sample
