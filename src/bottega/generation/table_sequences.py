@@ -23,7 +23,8 @@ from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
 from bottega.generation.table_sampler import CHUNK, Allowed, Drawn, Sampler
 
-_TRIES = 20       # draws of a row that breaks a rule, after which its entity is given up
+_TRIES = 4        # draws of a row that breaks a rule, after which its entity is given up
+_COPIES = 16      # of such a row in a draw, as far as there is room in the chunk: they cost nothing there
 _TOGETHER = 16    # chunks of entities that are made together: their late rows share chunks
 Part = tuple[str, Mapping[int, Allowed], list[Condition], int]  # what it is called, and asked of, how many entities
 
@@ -88,17 +89,19 @@ class SequenceSampler:
         parts, owners, place = [], [], 0
         while len(alive):
             pieces, left = [], np.arange(len(alive))
-            for _ in range(_TRIES):
+            for turn in range(_TRIES):
                 failed = []
+                copies = max(1, min(_COPIES, CHUNK // len(left))) if turn else 1
                 for first in range(0, len(left), CHUNK):
-                    rows = left[first:first + CHUNK]
+                    rows = np.repeat(left[first:first + CHUNK], copies)
                     mine = entities.take(alive[rows])
                     steps = self._row(mine, place, before.take(rows) if before else None)
                     now = layout.advance(mine, steps, at[rows] if at is not None else None)
                     flat = layout.flat_rows(mine, steps, now)
-                    good = self._keep.keeps(flat)
+                    good = np.flatnonzero(self._keep.keeps(flat))
+                    good = good[np.unique(rows[good], return_index=True)[1]]  # the first copy that passes
                     pieces.append((rows[good], steps.take(good), flat.take(good), now[good]))
-                    failed.append(rows[~good])
+                    failed.append(np.setdiff1d(rows, rows[good]))
                 left = np.concatenate(failed)
                 if not len(left):
                     break
