@@ -43,7 +43,7 @@ class TableModel:
     @property
     def schema(self) -> Schema:
         """The columns."""
-        return self.engine.codec.schema
+        return self.engine.codec.given
 
     def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | Sequence[str] | None = None,
                balance: Mapping[str, Mapping[str, float]] | None = None, temperature: float | None = None) -> Table:
@@ -52,7 +52,8 @@ class TableModel:
         They stay in this process, so the release gate is not asked; before they leave it, look at `report().reasons`.
 
         Args:
-            rows: how many.
+            rows: how many; of a model with an `entity`, how many entities, each with all its rows. Of two linked tables
+                the rows are their left join; `sample_linked` gives them apart.
             seed: of all chance.
             conditions: texts such as "age > 70", or column → value, list, {"min": …, "max": …}, None for missing.
             balance: one column → level → share.
@@ -63,6 +64,25 @@ class TableModel:
         """
         asked = list(conditions) if isinstance(conditions, Sequence) else dict(conditions) if conditions else None
         return self.engine.sample(rows, seed=seed, conditions=asked, balance=balance, temperature=temperature)
+
+    def sample_linked(self, entities: int, *, seed: int = 0,
+                      conditions: Mapping[str, Any] | Sequence[str] | None = None,
+                      temperature: float | None = None) -> tuple[Table, Table]:
+        """Return new rows of two linked tables: of the entities, and those that point at them.
+
+        Args:
+            entities: rows of the first table.
+            seed, conditions, temperature: see `sample`; conditions are about the first table.
+
+        Raises:
+            InputError: the model is not one of two tables.
+            ControlError: as in `sample`.
+        """
+        layout = self.engine.codec.layout
+        if layout is None or not layout.parent:
+            raise InputError(f"'{self.bundle.name}' is a model of one table", where="sample_linked",
+                             fix="use sample, or fit with child=…")
+        return layout.split(self.sample(entities, seed=seed, conditions=conditions, temperature=temperature))
 
     def impute(self, table: Any, *, seed: int = 0) -> Table:
         """Return rows with every gap of a learned column filled, drawn given the rest of the row."""
@@ -115,8 +135,8 @@ class TableModel:
 
 
 def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), columns: Mapping[str, Kind] | None = None,
-        minutes: float | None = None, seed: int = 0, home: Path | None = None, report: bool = False,
-        **recipe: Any) -> TableModel:
+        entity: str = "", order: str = "", child: Any = None, minutes: float | None = None, seed: int = 0,
+        home: Path | None = None, report: bool = False, **recipe: Any) -> TableModel:
     """Make a model of a table in the workshop.
 
     Args:
@@ -124,6 +144,9 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
         name: of the model; the file's by default. A model of that name is replaced.
         rules: that every row keeps; see `codecs/table_rules.py`.
         columns: column → kind, where the guess is wrong.
+        entity: column that rows which belong together share, such as `patient_id`; they are learned as sequences.
+        order: column that the rows of an entity ascend in; by default they stay as they stand.
+        child: a second table, whose rows point at those of `table` by `entity`; `order` is then one of its columns.
         minutes: longest training; by default as many passes over the rows as help.
         seed: of weights, order and subsets.
         home: the workshop; by default BOTTEGA_HOME.
@@ -137,13 +160,19 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
     from bottega.training.run import make
 
     home = home or workshop()
-    source = Path(table) if isinstance(table, str | Path) else _kept(table, home)
+    if child is not None and not entity:
+        raise InputError("a child table is given, but no column links it", where="entity",
+                         fix='name the key that both tables have: entity="patient_id"')
+    sources = [Path(one) if isinstance(one, str | Path) else _kept(one, home)
+               for one in (table, child) if one is not None]
+    source = sources[0]
     plain = Recipe.load(recipe_path(Path("patients-table"))).plain()
     named = name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-.") or "table"
-    budget = {"minutes": minutes} if minutes else {"steps": _steps(source)}
+    budget = {"minutes": minutes} if minutes else {"steps": _steps(sources[-1])}
     merged = {**plain, "name": named, "seed": seed, "description": f"rows like those of {source.name}",
-              "data": {"sources": [str(source)], "validation": 0.1},
-              "codec": {"kind": "table", "rules": list(rules), "columns": dict(columns or {})},
+              "data": {"sources": [str(one) for one in sources], "validation": 0.1},
+              "codec": {"kind": "table", "rules": list(rules), "columns": dict(columns or {}),
+                        **({"entity": entity, "order": order} if entity or order else {})},
               "training": {**plain["training"], "budget": budget}}
     for part, values in recipe.items():
         merged[part] = {**merged.get(part, {}), **values} if isinstance(values, dict) else values

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bottega.codecs.table import TableCodec
-from bottega.codecs.table_coding import Fitted, decimals_of, fit_values
+from bottega.codecs.table_coding import Fitted, fit_values
+from bottega.codecs.table_decimals import decimals_of
 from bottega.core.errors import RecipeError
 from bottega.core.table import Column, Table
 from bottega.data.tables.infer import infer

@@ -17,6 +17,7 @@ from bottega.families.tabular import Tabular, TabularConfig
 from bottega.objectives.tables import TableTraining
 from bottega.training.optim import Optimiser
 from bottega.training.step import seed_step, take
+from tests.whole_column import whole_column
 
 
 def crossed(count: int, seed: int = 0) -> Table:
@@ -82,8 +83,8 @@ def test_the_network_learns_what_the_base_cannot() -> None:
     assert last < first - 0.25  # of 9.4 nats a row; the sign alone holds 0.69 once both numbers are known
     codes, places = (torch.from_numpy(part) for part in codec.encode(crossed(1000, seed=2)))
     visible = torch.tensor([True, True, True, False])
-    _, _, logits = model.column(3, codes.long(), model.base.encode(codes.long(), places), visible)
-    _, _, plain = model.column(3, codes.long(), model.base.encode(codes.long(), places), visible, plain=True)
+    _, _, logits = whole_column(model, 3, codes.long(), model.base.encode(codes.long(), places), visible)
+    _, _, plain = whole_column(model, 3, codes.long(), model.base.encode(codes.long(), places), visible, plain=True)
     right, base = ((found.argmax(1) == codes[:, 3]).float().mean() for found in (logits, plain))
     assert right > 0.85
     assert base < 0.6
@@ -126,8 +127,8 @@ def test_hidden_columns_are_not_looked_at() -> None:
     visible = torch.tensor([True, False, False, True])
     other = codes.clone()
     other[:, 1:3] = (other[:, 1:3] + 5) % 16
-    one = model.column(1, codes, model.base.encode(codes, places), visible)[2]
-    two = model.column(1, other, model.base.encode(other, places), visible)[2]
+    one = whole_column(model, 1, codes, model.base.encode(codes, places), visible)[2]
+    two = whole_column(model, 1, other, model.base.encode(other, places), visible)[2]
     assert torch.equal(one, two)
 
 
@@ -146,8 +147,8 @@ def test_a_batch_in_parts_is_the_same_as_one(tmp_path: Path) -> None:
     for column in range(4):
         visible = torch.ones(4, dtype=torch.bool)
         visible[column] = False
-        assert torch.equal(model.column(column, batch["codes"], features, visible)[2],
-                           again.column(column, batch["codes"], features, visible)[2])
+        assert torch.equal(whole_column(model, column, batch["codes"], features, visible)[2],
+                           whole_column(again, column, batch["codes"], features, visible)[2])
     assert codec.sizes == again.config.sizes
 
 

@@ -12,6 +12,7 @@ from bottega.core.table import Table
 from bottega.data.tables.infer import infer
 from bottega.families.tabular import Tabular, TabularConfig
 from bottega.families.tabular_reading import Reading
+from tests.whole_column import whole_column
 
 
 def mixed(count: int, seed: int = 0) -> Table:
@@ -56,7 +57,7 @@ def test_every_prefix_of_every_order_agrees(model: tuple[Tabular, torch.Tensor, 
         assert reading.plain == plain
         visible = torch.zeros(count, dtype=torch.bool)
         for column in np.random.default_rng(seed).permutation(count).tolist():
-            means, spread, logits = whole.column(column, codes, features, visible)
+            means, spread, logits = whole_column(whole, column, codes, features, visible)
             hidden = [one for place, own in enumerate(whole.base.columns) if not visible[place] for one in own]
             assert torch.allclose(reading.means[:, hidden], means[:, hidden], atol=2e-3)
             assert torch.allclose(reading.spread()[hidden], spread[hidden], atol=2e-3)

@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bottega.codecs import table_links, table_rules
-from bottega.codecs.table_coding import Coding, Fitted, decimals_of, ends, fit_levels, fit_values, rounded
+from bottega.codecs.table_coding import Coding, Fitted, fit_levels, fit_values, holders
+from bottega.codecs.table_decimals import decimals_of, ends, rounded
+from bottega.codecs.table_ids import FreshIds
+from bottega.codecs.table_steps import of_steps
 from bottega.core.errors import CorruptError, DataError, RecipeError, suggest
 from bottega.core.files import digest_json, read_json, write_json
-from bottega.core.table import ORDERED, Column, Kind, Schema, Table, as_text
+from bottega.core.table import ORDERED, Column, Kind, Schema, Table, arrow_type, as_text, typed
+from bottega.core.table_sequences import Layout
 from bottega.core.validate import Strict, validate
 
 if TYPE_CHECKING:
@@ -41,6 +45,10 @@ class TableSpec(Strict):
         codes: groups that a number is cut into.
         protect: smallest number of rows that a level, a spike or a group is kept of. 1 protects nobody.
         links: find columns that another one decides, and compute them.
+        entity: column that rows which belong together share: of a patient's visits, `patient_id`. It is made afresh;
+            the rest of an entity's rows is learned together. With two sources the first holds one row for each entity
+            and the second the rows that point at them by this column.
+        order: column that the rows of an entity ascend in, a number or a time; empty keeps them as they stand.
     """
 
     columns: dict[str, Kind] = {}
@@ -49,6 +57,8 @@ class TableSpec(Strict):
     codes: int = Field(default=64, ge=2, le=1024)
     protect: int = Field(default=5, ge=1, le=1000)
     links: bool = True
+    entity: str = ""
+    order: str = ""
 
 
 class Latent(Strict):
@@ -90,6 +100,8 @@ class _Saved(Strict):
     latents: list[Latent]
     mappings: list[Mapping]
     rows: int
+    layout: Layout | None = None
+    entities: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,10 +110,12 @@ class TableCodec:
 
     Attributes:
         spec: what was asked for.
-        schema: the table's columns.
+        schema: the columns of the rows that are coded: of sequences, of their steps.
         latents: the learned columns, in the order of the codes.
         mappings: columns that another one decides, in the order to compute them.
         rows: training rows it was learned from.
+        layout: of sequences: how rows that people give and get become steps.
+        entities: of sequences: in the training rows.
     """
 
     kind: ClassVar[str] = "table"
@@ -110,6 +124,8 @@ class TableCodec:
     latents: list[Latent] = field(default_factory=list)
     mappings: list[Mapping] = field(default_factory=list)
     rows: int = 0
+    layout: Layout | None = None
+    entities: int = 0
 
     @staticmethod
     def of(settings: dict[str, Any]) -> TableCodec:
@@ -120,24 +136,28 @@ class TableCodec:
         """
         return TableCodec(validate(TableSpec, settings, where="codec"))
 
-    def learn(self, table: Table) -> TableCodec:
+    def learn(self, table: Table, layout: Layout | None = None, owner: NDArray[np.int64] | None = None) -> TableCodec:
         """Return a codec of a table's columns, rules and values.
 
         Args:
             table: the training rows; they keep all rules.
+            layout: of sequences, whose steps they are.
+            owner: of sequences: the entity of each row, int64 [N]. What fewer than `protect` of them share is not kept.
 
         Raises:
             RecipeError: a rule or a kind names a column that is not there, or rules contradict each other.
         """
+        names = layout.flat.names if layout else table.schema.names
         for name in self.spec.columns:
-            if name not in table.schema.names:
+            if name not in names:
                 raise RecipeError(f"codec.columns names '{name}', which the table has not", where="codec.columns",
-                                  fix=suggest(name, table.schema.names))
-        schema = Schema(columns=[_facts(column, table) for column in table.schema.columns])
+                                  fix=suggest(name, names))
+        schema = Schema(columns=[_facts(column, table, owner) for column in table.schema.columns])
         table = Table(schema, table.data)
-        rules = [table_rules.parse(text, schema) for text in self.spec.rules]
-        plan = _Plan(table, rules, self.spec)
-        return replace(self, schema=schema, latents=plan.latents(), mappings=plan.mappings, rows=len(table))
+        fresh = replace(self, schema=schema, rows=len(table), layout=layout,
+                        entities=0 if owner is None else len(np.unique(owner)))
+        plan = _Plan(table, fresh.coded_rules, self.spec, layout, owner)
+        return replace(fresh, latents=plan.latents(), mappings=plan.mappings)
 
     def declare(self, schema: Schema) -> list[table_rules.Rule]:
         """Return the declared rules, checked against a schema.
@@ -147,10 +167,26 @@ class TableCodec:
         """
         return [table_rules.parse(text, schema) for text in self.spec.rules]
 
+    @property
+    def given(self) -> Schema:
+        """The columns of the rows that people give and get."""
+        return self.layout.flat if self.layout else self.schema
+
     @cached_property
     def rules(self) -> list[table_rules.Rule]:
-        """The declared rules."""
-        return [table_rules.parse(text, self.schema) for text in self.spec.rules]
+        """The declared rules, about rows as people get them."""
+        return [table_rules.parse(text, self.given) for text in self.spec.rules]
+
+    @cached_property
+    def coded_rules(self) -> list[table_rules.Rule]:
+        """The rules that the codes keep by construction; the others of `rules` are kept by drawing again.
+
+        Raises:
+            RecipeError: drawing again cannot keep a rule about the steps of a sequence.
+        """
+        if self.layout is None:
+            return self.rules
+        return [table_rules.parse(rule.text, self.schema) for rule in self.rules if of_steps(rule, self.layout)]
 
     @cached_property
     def fitted(self) -> list[Fitted]:
@@ -161,6 +197,21 @@ class TableCodec:
     def sizes(self) -> list[int]:
         """Codes of each latent column."""
         return [latent.coding.size for latent in self.latents]
+
+    def within(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        """Return which latent columns are made of the given ones alone, bool [D]."""
+        known = set(names)
+        return np.array([known.issuperset(latent.columns) for latent in self.latents], bool)
+
+    @property
+    def place(self) -> int:
+        """Of sequences: which latent column says where in its entity a row stands."""
+        assert self.layout is not None
+        return next(index for index, one in enumerate(self.latents) if one.columns == [self.layout.place])
+
+    def first_rows(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return which rows of sequences are the first of their entity: indices of codes int32 [N, D]."""
+        return np.flatnonzero(codes[:, self.place] == 0)  # every entity has one, so its level is the commonest
 
     def encode(self, table: Table) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return codes int32 [N, D] and positions inside them float32 [N, D] in (0, 1); of levels 0.5."""
@@ -173,13 +224,15 @@ class TableCodec:
                 codes[:, index] = fitted.encode_levels(_latent_codes(latent, table)[0])
         return codes, places
 
-    def decode(self, codes: NDArray[np.int32], places: NDArray[np.float32], *, rng: np.random.Generator) -> Table:
+    def decode(self, codes: NDArray[np.int32], places: NDArray[np.float32], *, rng: np.random.Generator,
+               ids: FreshIds | None = None) -> Table:
         """Return the rows of codes and positions as they come from `encode`; ids are made afresh.
 
         Args:
             codes: int32 [N, D]; no forbidden ones.
             places: float32 [N, D] in (0, 1).
             rng: for ids.
+            ids: that were given out before, in other chunks.
         """
         import pyarrow as pa
 
@@ -197,23 +250,24 @@ class TableCodec:
                 texts[latent.columns[0]] = fitted.decode_levels(codes[:, index])
         self._add_gaps(values)
         arrays: dict[str, pa.Array] = {
-            name: pa.array(found, pa.string()).cast(_arrow(self.schema.column(name))) for name, found in texts.items()}
-        arrays.update({column.name: _typed(values[column.name], column) for column in self.schema.columns
+            name: pa.array(found, pa.string()).cast(arrow_type(self.schema.column(name)))
+            for name, found in texts.items()}
+        arrays.update({column.name: typed(values[column.name], column) for column in self.schema.columns
                        if column.name in values})
         for mapping in self.mappings:
             key = as_text(arrays[mapping.key]).to_pylist()
             made = [mapping.missing if one is None else mapping.values.get(one) for one in key]
-            arrays[mapping.column] = pa.array(made, pa.string()).cast(_arrow(self.schema.column(mapping.column)))
-        for rule in self.rules:
+            arrays[mapping.column] = pa.array(made, pa.string()).cast(arrow_type(self.schema.column(mapping.column)))
+        for rule in self.coded_rules:
             if rule.form == "formula":
                 parts_of = {name: _floats(arrays[name], self.schema.column(name)) for name in rule.columns[1:]}
                 column = self.schema.column(rule.columns[0])
-                arrays[column.name] = _typed(rounded(rule.value(parts_of), column), column)
+                arrays[column.name] = typed(rounded(rule.value(parts_of), column), column)
         for column in self.schema.columns:
             if column.kind == "id":
-                arrays[column.name] = table_links.fresh_ids(column, len(codes), rng)
+                arrays[column.name] = (ids or FreshIds()).take(column, len(codes), rng)
             elif column.kind == "text":
-                arrays[column.name] = pa.nulls(len(codes), _arrow(column))
+                arrays[column.name] = pa.nulls(len(codes), arrow_type(column))
         return Table(self.schema, pa.table({name: arrays[name] for name in self.schema.names}))
 
     def _add_gaps(self, values: dict[str, NDArray[np.float64]]) -> None:
@@ -241,7 +295,7 @@ class TableCodec:
         """
         import pyarrow as pa
 
-        kind = _arrow(column)
+        kind = arrow_type(column)
         try:
             plain = as_text(array) if pa.types.is_string(kind) else array
             return plain.cast(kind)
@@ -278,7 +332,7 @@ class TableCodec:
 
     def text_of(self, name: str, value: float) -> str:
         """Return a number of an ordered column as the text that mappings know it by."""
-        found: str = as_text(_typed(np.array([value]), self.schema.column(name))).to_pylist()[0]
+        found: str = as_text(typed(np.array([value]), self.schema.column(name))).to_pylist()[0]
         return found
 
     def value_of(self, name: str, text: str) -> float:
@@ -286,7 +340,7 @@ class TableCodec:
         import pyarrow as pa
 
         column = self.schema.column(name)
-        return float(_floats(pa.array([text]).cast(_arrow(column)), column)[0])
+        return float(_floats(pa.array([text]).cast(arrow_type(column)), column)[0])
 
     def describe(self) -> dict[str, Any]:
         """Return the settings, for the identity of a dataset."""
@@ -299,7 +353,7 @@ class TableCodec:
 
     def _saved(self) -> dict[str, Any]:
         return _Saved(spec=self.spec, table=self.schema, latents=self.latents, mappings=self.mappings,
-                      rows=self.rows).model_dump(mode="json")
+                      rows=self.rows, layout=self.layout, entities=self.entities).model_dump(mode="json")
 
     def save(self, folder: Path) -> None:
         """Write table_codec.json."""
@@ -314,14 +368,16 @@ class TableCodec:
             CorruptError: it is no table codec.
         """
         saved = validate(_Saved, read_json(folder / FILE), where=str(folder / FILE), error=CorruptError)
-        return TableCodec(saved.spec, saved.table, saved.latents, saved.mappings, saved.rows)
+        return TableCodec(saved.spec, saved.table, saved.latents, saved.mappings, saved.rows,
+                          saved.layout, saved.entities)
 
 
 class _Plan:
     """Which columns are learned, and how the others follow from them."""
 
-    def __init__(self, table: Table, rules: list[table_rules.Rule], spec: TableSpec) -> None:
-        self.table, self.rules, self.spec = table, rules, spec
+    def __init__(self, table: Table, rules: list[table_rules.Rule], spec: TableSpec, layout: Layout | None,
+                 owner: NDArray[np.int64] | None) -> None:
+        self.table, self.rules, self.spec, self.owner = table, rules, spec, owner
         self.mappings: list[Mapping] = []
         self.computed: dict[str, str] = {}  # column → the rule or link that decides it
         for rule in rules:
@@ -340,7 +396,8 @@ class _Plan:
                 self._compute(name, rule.text)
         if spec.links:
             taken = set(self.computed) | {name for rule in rules for name in rule.columns}
-            for key, column in table_links.find(table, without=taken, protect=spec.protect):
+            may = layout.may_decide if layout else lambda key, name: True
+            for key, column in table_links.find(table, without=taken, protect=spec.protect, may=may):
                 self._map(key, column, f"{key} -> {column}")
 
     def _compute(self, name: str, text: str) -> None:
@@ -395,9 +452,9 @@ class _Plan:
     def _plain(self, column: Column) -> Latent:
         if column.ordered:
             coding = fit_values(column, self.table.values(column.name), codes=self.spec.codes,
-                                protect=self.spec.protect)
+                                protect=self.spec.protect, owner=self.owner)
         else:
-            coding = fit_levels(column, self.table.codes(column.name)[0], protect=self.spec.protect)
+            coding = fit_levels(column, self.table.codes(column.name)[0], protect=self.spec.protect, owner=self.owner)
         return Latent(name=column.name, kind="plain", columns=[column.name], coding=coding)
 
     def _gap(self, rule: table_rules.Rule) -> Latent:
@@ -410,15 +467,15 @@ class _Plan:
                         else shape.decimals)
         values = self.table.values(large) - np.where(np.isnan(below), anchor, below)
         column = column.model_copy(update={**ends(values)})
-        coding = fit_values(column, values, codes=self.spec.codes, protect=self.spec.protect)
+        coding = fit_values(column, values, codes=self.spec.codes, protect=self.spec.protect, owner=self.owner)
         return Latent(name=column.name, kind="gap", columns=rule.columns, anchor=anchor, strict=rule.strict,
                       coding=coding)
 
     def _joint(self, rule: table_rules.Rule) -> Latent:
         texts = _joined(rule.columns, self.table)
-        levels, codes = table_links.by_frequency(texts)
+        levels, codes = table_links.by_frequency(texts, self.owner)
         column = Column(name=", ".join(rule.columns), kind="category", arrow="string", levels=levels)
-        coding = fit_levels(column, codes, protect=self.spec.protect)
+        coding = fit_levels(column, codes, protect=self.spec.protect, owner=self.owner)
         return Latent(name=column.name, kind="joint", columns=rule.columns, coding=coding)
 
 
@@ -451,7 +508,7 @@ def _latent_codes(latent: Latent, table: Table) -> tuple[NDArray[np.int32], list
     return np.array([-1 if text is None else known.get(text, len(kept)) for text in texts], np.int32), kept
 
 
-def _facts(column: Column, table: Table) -> Column:
+def _facts(column: Column, table: Table, owner: NDArray[np.int64] | None) -> Column:
     """Return a column with what its training values say: levels by frequency, ends, decimals, share of missing."""
     gone = float(table.data[column.name].null_count) / max(1, len(table))
     if column.kind in ORDERED:
@@ -459,42 +516,11 @@ def _facts(column: Column, table: Table) -> Column:
         return column.model_copy(update={"decimals": decimals_of(values, column.kind), "missing": gone, **ends(values)})
     if column.kind in ("category", "boolean"):
         codes, levels = table.codes(column.name)
-        counts = np.bincount(codes[codes >= 0], minlength=len(levels))
+        counts = holders(codes, owner, len(levels))
         order = sorted(range(len(levels)), key=lambda place: (-counts[place], levels[place]))
         return column.model_copy(update={"levels": [levels[place] for place in order if counts[place]],
                                          "missing": gone})
     return column.model_copy(update={"missing": gone})
-
-
-def _arrow(column: Column) -> Any:
-    import pyarrow as pa
-
-    known = {"date32[day]": pa.date32(), "double": pa.float64(), "float": pa.float32(), "bool": pa.bool_()}
-    if column.arrow in known:
-        return known[column.arrow]
-    if column.arrow.startswith("timestamp"):
-        unit, _, zone = column.arrow[len("timestamp["):-1].partition(", tz=")
-        return pa.timestamp(unit, zone or None)
-    return pa.type_for_alias(column.arrow)
-
-
-def _typed(values: NDArray[np.float64], column: Column) -> Any:
-    """Return float64 with NaN for missing as an Arrow array of the column's type."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    gone, kind = np.isnan(values), _arrow(column)
-    filled = np.where(gone, 0.0, values)
-    if column.kind == "datetime":
-        plain = pa.array(np.rint(filled * 1e6).astype(np.int64), mask=gone).cast(pa.timestamp("us"))
-        if pa.types.is_timestamp(kind) and kind.tz:
-            plain = pc.assume_timezone(plain, "UTC")
-        return plain.cast(kind, safe=False)
-    if pa.types.is_integer(kind):
-        return pa.array(np.rint(filled).astype(np.int64), mask=gone).cast(kind)
-    if pa.types.is_string(kind):
-        return pa.array([None if hole else f"{value:g}" for value, hole in zip(values, gone, strict=True)], kind)
-    return pa.array(filled, mask=gone).cast(kind)
 
 
 def _floats(array: Any, column: Column) -> NDArray[np.float64]:

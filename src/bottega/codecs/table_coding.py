@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from bottega.codecs.table_decimals import rounded
 from bottega.core.table import Column
 from bottega.core.validate import Strict
 
@@ -141,36 +142,59 @@ class Fitted:
         return [names[code] for code in codes.tolist()]
 
 
-def fit_values(column: Column, values: Floats, *, codes: int, protect: int) -> Coding:
+def holders(codes: NDArray[np.integer[Any]], owner: NDArray[np.int64] | None, size: int) -> NDArray[np.int64]:
+    """Return how many rows hold each code 0..size-1, int64 [size]; where rows have owners, how many owners do.
+
+    Args:
+        codes: integers [N]; negative ones count for nothing.
+        owner: int64 [N] from 0, or None.
+        size: number of codes.
+    """
+    there = codes >= 0
+    held = codes[there].astype(np.int64)
+    if owner is not None:
+        held = np.unique(held * (int(owner.max(initial=0)) + 1) + owner[there]) // (int(owner.max(initial=0)) + 1)
+    return np.bincount(held, minlength=size).astype(np.int64)
+
+
+def fit_values(column: Column, values: Floats, *, codes: int, protect: int,
+               owner: NDArray[np.int64] | None = None) -> Coding:
     """Cut an ordered column into spikes and groups.
 
     Args:
         column: what is cut.
         values: float64 [N] of the training rows, NaN for missing; finite otherwise.
         codes: groups to aim at; fewer for few rows.
-        protect: smallest number of rows that anything is kept of.
+        protect: smallest number of rows that anything is kept of; of owners, where rows have them.
+        owner: int64 [N]: whose row each is; None where each is its own.
     """
-    known = np.sort(values[~np.isnan(values)])
+    order = np.argsort(values, kind="stable")[:int((~np.isnan(values)).sum())]
+    known, mine = values[order], None if owner is None else owner[order]
     gone = len(values) - len(known)
     if not len(known):
         return Coding(column=column, share=[1.0], missing=True)
     if len(known) > 4 * protect > 4:  # the outermost values are one person's
-        known = np.sort(-_softened(np.sort(-_softened(known, protect)), protect))
-    single, count = np.unique(known, return_counts=True)
+        low, high = (protect, protect) if mine is None else (_outermost(mine, protect), _outermost(mine[::-1], protect))
+        known = _softened(known, high) if len(known) > 4 * high else known
+        known = np.sort(-_softened(np.sort(-known), low) if len(known) > 4 * low else known)
+    single, place, count = np.unique(known, return_inverse=True, return_counts=True)
+    people = holders(place.reshape(-1), mine, len(single))
     mass = max(len(known) / max(1, min(codes, len(known) // 4)), protect + 1.0)
     own = max(protect, min(_OWN, int(mass)))
-    if int((count >= own).sum()) > _SPIKES * codes:  # nearly everything repeats: only what stands out is a spike
-        own = int(np.partition(count, -_SPIKES * codes)[-_SPIKES * codes]) + 1
-    label = _groups(count, own=own, mass=mass)
-    label = _merged(label, count, max(protect, 2))
+    if int((people >= own).sum()) > _SPIKES * codes:  # nearly everything repeats: only what stands out is a spike
+        own = int(np.partition(people, -_SPIKES * codes)[-_SPIKES * codes]) + 1
+    label = _groups(count, people >= own, mass=mass)
+    label = _merged(label, count, place.reshape(-1), mine, max(protect, 2))
     order = np.argsort(label, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(label[order]) > 0])
+    persons = holders(label[place.reshape(-1)], mine, int(label.max()) + 1)
     grids, share = [], []
     for members in np.split(order, starts[1:]):
         rows = np.repeat(single[members], count[members])
         at_end = members[0] == 0 or members[-1] == len(single) - 1  # long tails need more points
         most = _GRID * 4 if at_end else _GRID
-        points = min(most, max(2, len(rows) // max(protect, 1))) if len(members) > 1 else 1
+        told = max(2, int(persons[label[members[0]]]) // max(protect, 1))
+        points = min(most, told) if len(members) > 1 else 1
         grid = np.quantile(rows, np.linspace(0, 1, points)) if points > 1 else rows[:1]
         grids.append([float(value) for value in grid])
         share.append(len(rows) / len(values))
@@ -202,9 +226,14 @@ def _softened(known: Floats, protect: int) -> Floats:
     return np.concatenate([known[:-protect], found])
 
 
-def _groups(count: NDArray[np.int64], *, own: int, mass: float) -> NDArray[np.int64]:
+def _outermost(owner: NDArray[np.int64], protect: int) -> int:
+    """Return how many of the first rows, of values from one end, belong to `protect` owners."""
+    _, first = np.unique(owner, return_index=True)
+    return int(np.sort(first)[min(protect, len(first)) - 1]) + 1
+
+
+def _groups(count: NDArray[np.int64], spike: NDArray[np.bool_], *, mass: float) -> NDArray[np.int64]:
     """Return a number for each distinct value: equal numbers are one code. Numbers rise with the value."""
-    spike = count >= own
     stretch = np.cumsum(spike) * 2 + 1  # odd: between spikes
     stretch[spike] -= 1                 # even: a spike
     rows = np.where(spike, 0, count)
@@ -221,13 +250,20 @@ def _groups(count: NDArray[np.int64], *, own: int, mass: float) -> NDArray[np.in
     return found
 
 
-def _merged(label: NDArray[np.int64], count: NDArray[np.int64], least: int) -> NDArray[np.int64]:
-    """Join groups of fewer than `least` rows to the nearest group of several values, or to the nearest code."""
+def _merged(label: NDArray[np.int64], count: NDArray[np.int64], value: NDArray[np.int64],
+            owner: NDArray[np.int64] | None, least: int) -> NDArray[np.int64]:
+    """Join groups of fewer than `least` holders to the nearest group of several values, or to the nearest code.
+
+    Args:
+        label, count: of each distinct value: its group, its rows.
+        value: of each row, which distinct one it is; owner: see `holders`.
+        least: holders that a group needs.
+    """
     label = label.copy()
     while True:
         names, place = np.unique(label, return_inverse=True)
-        rows = np.bincount(place, weights=count)
-        small = np.flatnonzero(rows < least)
+        held = np.bincount(place, weights=count) if owner is None else holders(place[value], owner, len(names))
+        small = np.flatnonzero(held < least)
         if not len(small) or len(names) == 1:
             return label
         one = small[0]
@@ -236,16 +272,18 @@ def _merged(label: NDArray[np.int64], count: NDArray[np.int64], least: int) -> N
         label[label == names[one]] = names[others[np.argmin(np.abs(others - one))]]
 
 
-def fit_levels(column: Column, codes: Codes, *, protect: int) -> Coding:
+def fit_levels(column: Column, codes: Codes, *, protect: int, owner: NDArray[np.int64] | None = None) -> Coding:
     """Code a column of levels; levels of fewer than `protect` rows are pooled.
 
     Args:
         column: its levels are in order of frequency.
         codes: int32 [N] of the training rows, -1 for missing.
-        protect: smallest number of rows that a level is kept of.
+        protect: smallest number of rows that a level is kept of; of owners, where rows have them.
+        owner: int64 [N]: whose row each is; None where each is its own.
     """
-    counts = np.bincount(codes[codes >= 0], minlength=len(column.levels))
-    kept = int((counts >= protect).sum())  # levels are sorted by frequency, so the kept ones come first
+    counts = holders(codes, None, len(column.levels))
+    # levels are sorted by who holds them, so the kept ones come first
+    kept = int((holders(codes, owner, len(column.levels)) >= protect).sum())
     rare, gone = int(counts[kept:].sum()), int((codes < 0).sum())
     share = [*(counts[:kept] / len(codes)), *([rare / len(codes)] if rare else []),
              *([gone / len(codes)] if gone else [])]
@@ -253,36 +291,3 @@ def fit_levels(column: Column, codes: Codes, *, protect: int) -> Coding:
     slim = column.model_copy(update={"levels": column.levels[:kept]})
     return Coding(column=slim, share=[float(value) for value in share] or [1.0], rare=bool(rare),
                   missing=bool(gone) or not share)
-
-
-def rounded(values: Floats, column: Column) -> Floats:
-    """Return values in the decimals of a column: negative decimals are tens, hundreds …, of times seconds."""
-    if column.decimals is None:
-        return np.array(values)
-    found: Floats = np.round(values, column.decimals) if column.kind != "datetime" else \
-        np.round(values / _tick(column.decimals)) * _tick(column.decimals)
-    return found
-
-
-def _tick(decimals: int) -> float:
-    """Return seconds of a tick of time: 86400, 3600, 60 for -3, -2, -1, else a power of ten."""
-    return {-3: 86400.0, -2: 3600.0, -1: 60.0}.get(decimals, 10.0 ** -decimals)
-
-
-def decimals_of(values: Floats, kind: str) -> int | None:
-    """Return the decimals that hold all values (NaN left out), from days or millions down; None when 10 do not."""
-    known = np.unique(values[~np.isnan(values)])
-    if not len(known):
-        return 0
-    steps: list[int] = [-3, -2, -1, *range(7)] if kind == "datetime" else list(range(-6, 11))
-    for decimals in steps:
-        tick = _tick(decimals) if kind == "datetime" else 10.0 ** -decimals
-        if np.allclose(np.round(known / tick) * tick, known, rtol=1e-12, atol=min(tick * 1e-4, 1e-6)):
-            return decimals
-    return None
-
-
-def ends(values: Floats) -> dict[str, Any]:
-    """Return `low` and `high` of values with NaN for missing, nothing where there are none."""
-    known = values[~np.isnan(values)]
-    return {"low": float(known.min()), "high": float(known.max())} if len(known) else {}

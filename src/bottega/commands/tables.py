@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bottega.commands.common import Json, ModelName, emit, medium_of, model_path, start
+from bottega.commands.linked import SUFFIXES, text_of, write_linked
 
 if TYPE_CHECKING:
     from bottega.core.request import Controls
-    from bottega.core.table import Table
 
 app = typer.Typer(no_args_is_help=True, help="Fit a table, fill its gaps, score its rows, judge what was made.")
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ONLY = ("rows", "conditions", "balance")  # controls that only a model of tables understands
 
 
@@ -37,7 +36,7 @@ def wanted(prompt: str, model: str | None, controls: Controls) -> str | None:
 
 
 def generate(prompt: str, model: str, controls: Controls, output: Path | None, as_json: bool) -> None:
-    """Make rows into a Parquet, CSV or JSON Lines file, or as CSV on standard output.
+    """Make rows into a Parquet, CSV or JSON Lines file, or as CSV on standard output; two linked tables into a folder.
 
     Raises:
         BottegaError: as in `Commission.open`, or the file cannot be written.
@@ -49,10 +48,13 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
     from bottega.core.request import Request
     from bottega.core.table import join
 
-    if output is not None and output.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(_SUFFIXES)}")
     request = Request(prompt="" if prompt == model else prompt, controls=controls)
     with Session(model, "table") as session:
+        layout = session.engine.codec.layout
+        linked = layout is not None and bool(layout.parent)
+        if output is not None and output.suffix.lower() not in SUFFIXES and not (linked and not output.suffix):
+            raise InputError(f"{output} has no ending of a table", where="--output",
+                             fix=f"use {', '.join(SUFFIXES)}" + (", or a folder for both tables" if linked else ""))
         whole = session.engine.plan(request).rows
         deltas = session.stream(request)
         shown: Iterator[Any] = track(deltas, "making rows", None) if output is not None else deltas
@@ -62,13 +64,15 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
             notes += delta.notes
         rows = join(made)
         assert session.done is not None
-        assert len(rows) == whole
+        assert layout is not None or len(rows) == whole
         content = session.done.result.outputs[0].steps[0].data
         work = session.done.work
     for note in notes:
         typer.secho(f"note: {note}", fg="yellow", err=True)
-    if output is not None:
+    if output is not None and output.suffix:
         write_atomic(output, content if output.suffix.lower() == ".parquet" else text_of(rows, output.suffix.lower()))
+    elif output is not None:
+        write_linked(output, rows, layout, content)
     if as_json:
         said: dict[str, Any] = {"id": work.id, "rows": len(rows), "seed": work.seed, "lineage": work.lineage,
                                 "notes": notes}
@@ -77,13 +81,6 @@ def generate(prompt: str, model: str, controls: Controls, output: Path | None, a
         typer.echo(str(output))
     else:
         sys.stdout.write(text_of(rows, ".csv"))
-
-
-def text_of(table: Table, suffix: str) -> str:
-    """Return rows as CSV with a header (`.csv`) or as JSON Lines (`.jsonl`)."""
-    from bottega.core.table_text import csv_of, jsonl_of
-
-    return jsonl_of(table) if suffix == ".jsonl" else csv_of(table)
 
 
 def reproduce(file: Path, model: str | None, as_json: bool) -> None:
@@ -95,6 +92,7 @@ def reproduce(file: Path, model: str | None, as_json: bool) -> None:
     from bottega.commands.session import Session
     from bottega.core.errors import InputError
     from bottega.core.request import Request
+    from bottega.core.table import Table
     from bottega.core.validate import validate
     from bottega.workshop.table_lane import facts_of
 
@@ -109,8 +107,11 @@ def reproduce(file: Path, model: str | None, as_json: bool) -> None:
         if session.served.digest != facts["model"].get("digest"):
             raise InputError(f"the model is not the one that made {file}", fix="name the right one with --model")
         wish = validate(Request, {"prompt": "", "controls": facts["controls"]}, where=str(file), error=InputError)
-        made = session.make(wish).outputs[0].steps[0].data
-    same = _rows(made).equals(_rows(before))
+        made = _rows(session.make(wish).outputs[0].steps[0].data)
+        layout = session.engine.codec.layout
+    if "part" in facts and layout is not None:
+        made = layout.split(Table(layout.flat, made))[facts["part"]].data
+    same = made.equals(_rows(before))
     if as_json:
         emit({"same": same})
     else:
@@ -133,6 +134,11 @@ def fit(
                                                         "(repeatable).")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="COLUMN=KIND where the guess is wrong: number, integer, "
                                                         "datetime, category, boolean, id, text (repeatable).")] = None,
+    entity: Annotated[str, typer.Option(help="Column that rows which belong together share, such as patient_id: they "
+                                             "are learned as sequences.")] = "",
+    order: Annotated[str, typer.Option(help="Column that the rows of an entity ascend in, such as visit_date.")] = "",
+    child: Annotated[Path | None, typer.Option(help="A second table, whose rows point at those of the first by "
+                                                    "--entity.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest training. Default: by the rows.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
@@ -140,12 +146,15 @@ def fit(
     """Make a model of a table without a recipe; 'bottega generate NAME --rows 1000' then makes rows like it.
 
     Example: bottega table fit patients.csv --rule "admit <= discharge" --kind zip=category
+
+    Example: bottega table fit visits.csv --entity patient_id --order visit_date
     """
     from bottega import tables
 
     start(as_json)
     kinds: dict[str, Any] = dict(_pair(item) for item in kind or [])
-    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, minutes=minutes, seed=seed, report=True)
+    model = tables.fit(table, name=name, rules=rule or [], columns=kinds, entity=entity, order=order,
+                       child=child, minutes=minutes, seed=seed, report=True)
     if as_json:
         emit({"name": model.bundle.name, "path": str(model.bundle.path), "metrics": model.bundle.meta["metrics"]})
         return
@@ -252,8 +261,8 @@ def private(
     from bottega.tables import parquet_of
 
     start(as_json)
-    if output.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(_SUFFIXES)}")
+    if output.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{output} has no ending of a table", where="--output", fix=f"use {', '.join(SUFFIXES)}")
     public = read_json(domain)
     if not isinstance(public, dict):
         raise InputError(f"{domain} is no JSON object", where="--domain",

@@ -182,3 +182,35 @@ def as_text(array: Any) -> Any:
     import pyarrow.compute as pc
 
     return array if pa.types.is_string(array.type) else pc.cast(array, pa.string())
+
+
+def arrow_type(column: Column) -> Any:
+    """Return the Arrow type to give a column back in."""
+    import pyarrow as pa
+
+    known = {"date32[day]": pa.date32(), "double": pa.float64(), "float": pa.float32(), "bool": pa.bool_()}
+    if column.arrow in known:
+        return known[column.arrow]
+    if column.arrow.startswith("timestamp"):
+        unit, _, zone = column.arrow[len("timestamp["):-1].partition(", tz=")
+        return pa.timestamp(unit, zone or None)
+    return pa.type_for_alias(column.arrow)
+
+
+def typed(values: NDArray[np.float64], column: Column) -> Any:
+    """Return float64 [N] with NaN for missing as an Arrow array of the column's type; a time is seconds since 1970."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    gone, kind = np.isnan(values), arrow_type(column)
+    filled = np.where(gone, 0.0, values)
+    if column.kind == "datetime":
+        plain = pa.array(np.rint(filled * 1e6).astype(np.int64), mask=gone).cast(pa.timestamp("us"))
+        if pa.types.is_timestamp(kind) and kind.tz:
+            plain = pc.assume_timezone(plain, "UTC")
+        return plain.cast(kind, safe=False)
+    if pa.types.is_integer(kind):
+        return pa.array(np.rint(filled).astype(np.int64), mask=gone).cast(kind)
+    if pa.types.is_string(kind):
+        return pa.array([None if hole else f"{value:g}" for value, hole in zip(values, gone, strict=True)], kind)
+    return pa.array(filled, mask=gone).cast(kind)

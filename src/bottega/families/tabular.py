@@ -15,6 +15,7 @@ than the base on what is held out.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -32,7 +33,7 @@ from bottega.families.copula import Copula
 from bottega.families.ema import EMA
 from bottega.families.weights import read_config, read_weights, write_model
 
-_FACTS = ("sizes", "ordered", "missing", "shares")
+_FACTS = ("sizes", "ordered", "missing", "shares", "place")
 _SETTLED = 8     # validations in a row without a better one, after which training ends
 _LEAST = -60.0  # of a logit under the row's highest: e to the power of it is the smallest that fp32 adds up
 
@@ -45,6 +46,8 @@ class TabularConfig(base.Config):
         ordered: whether a column's codes are intervals of a number.
         missing: whether a column's last code means missing.
         shares: share of the training rows of every code, column after column.
+        place: of sequences: the column whose code 0 marks the first rows, which have a base of their own: nothing goes
+            before them, so they spread more widely. None where all rows are alike.
         depth: residual blocks.
         width: of the network.
         drop: share of units left out in training.
@@ -57,6 +60,7 @@ class TabularConfig(base.Config):
     ordered: list[bool]
     missing: list[bool]
     shares: list[float]
+    place: int | None = None
     depth: int = Field(ge=1)
     width: int = Field(ge=8, le=4096)
     drop: float = Field(default=0.1, ge=0, lt=1)
@@ -142,7 +146,8 @@ class Tabular(base.Generator):
     """The two layers.
 
     A batch holds `codes` int64 [B, D], `places` float32 [B, D] (where in its interval a value lies), and `visible` bool
-    [G, D]: what the first, second … of G equal parts of the rows show.
+    [G, D]: what the first, second … of G equal parts of the rows show. Of sequences, the rows of a part are all first
+    rows, or none is.
     """
 
     family: ClassVar[str] = "tabular"
@@ -157,6 +162,8 @@ class Tabular(base.Generator):
     def __init__(self, config: TabularConfig) -> None:
         super().__init__(config)
         self.base = Copula(config.sizes, config.ordered, config.missing, config.shares)
+        self.first = None if config.place is None else Copula(config.sizes, config.ordered, config.missing,
+                                                              config.shares)
         self.residual = Residual(self.base.features, config)
         self.average = EMA(self.residual, config.ema)
         self.best = copy.deepcopy(self.residual).requires_grad_(False)
@@ -167,24 +174,22 @@ class Tabular(base.Generator):
         self.register_buffer("_sums", functional.one_hot(owner, len(config.sizes)).float(), persistent=False)
         self.register_buffer("_starts", torch.tensor(self.offsets[:-1]), persistent=False)
 
-    def column(self, column: int, codes: Tensor, features: Tensor, visible: Tensor, *,
-               plain: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the base's means [B, F] and spreads [F] and one column's logits float32 [B, size].
+    def base_of(self, codes: Tensor) -> Copula:
+        """Return the base of rows of one part, int64 [B, D]."""
+        if self.first is None or self.config.place is None:
+            return self.base
+        return self.first if int(codes[0, self.config.place]) == 0 else self.base
 
-        Args:
-            column: a hidden one.
-            codes: int64 [B, D].
-            features: of the base, float32 [B, F]; those of hidden columns are not looked at.
-            visible: bool [D].
-            plain: leave the network out, where it adds nothing.
-        """
-        means, spread = self.base.conditional(features, visible)
-        start, end = self.offsets[column], self.offsets[column + 1]
-        found = self.base.logits(means, spread)[:, start:end]
-        if not plain:
-            hidden = self.best.hidden(means, codes + self._starts, visible)
-            found = found + functional.linear(hidden, self.best.head.weight[start:end], self.best.head.bias[start:end])
-        return means, spread, found
+    @torch.no_grad()
+    def fit_base(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Fit the base, or both, to rows given as (codes, places) batches."""
+        if self.first is None:
+            self.base.fit(batches)
+            return
+        first = [codes[:, self.config.place] == 0 for codes, _ in batches]
+        self.first.fit([(codes[one], places[one]) for (codes, places), one in zip(batches, first, strict=True)])
+        later = [(codes[~one], places[~one]) for (codes, places), one in zip(batches, first, strict=True)]
+        self.base.fit(later if any(len(codes) for codes, _ in later) else batches)
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return the cross-entropy of the hidden columns, as nats a row: the mean hidden one times all columns."""
@@ -195,7 +200,7 @@ class Tabular(base.Generator):
         with torch.no_grad():
             for index in range(visible.size(0)):
                 span = slice(index * rows, (index + 1) * rows)
-                means[span], spread[span] = self.base.conditional(features[span], visible[index])
+                means[span], spread[span] = self.base_of(codes[span]).conditional(features[span], visible[index])
             known = self.base.logits(means, spread)
         shown = visible.repeat_interleave(rows, 0)
         hidden = network.hidden(means, codes + self._starts, shown)  # type: ignore[operator]

@@ -163,7 +163,13 @@ def check(condition: Condition, codec: TableCodec) -> Condition:
     Raises:
         ControlError: no such column; a level, a number or a range that no row of this model can have.
     """
-    names = codec.schema.names
+    layout, names = codec.layout, codec.schema.names
+    if layout is not None:
+        names = [*layout.of_entity]
+        if condition.column not in names and condition.column in codec.given.names:
+            raise ControlError(f"'{condition.column}' varies from row to row of a '{layout.entity}', or is made afresh",
+                               where="conditions",
+                               fix=f"ask for what all its rows share: {', '.join(names)}")
     if condition.column not in names:
         raise ControlError(f"the table has no column '{condition.column[:100]}'", where="conditions",
                            fix=suggest(condition.column, names))

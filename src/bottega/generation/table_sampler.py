@@ -19,7 +19,7 @@ from torch import Tensor
 from bottega.families.tabular import Tabular
 from bottega.families.tabular_reading import Reading
 
-CHUNK = 256  # rows made together: each chunk has an order of columns of its own
+CHUNK, LARGE = 256, 4096  # rows made together: each chunk has an order of columns of its own
 _ORDER, _RESAMPLE, _PLACE = 1 << 20, 1 << 21, 1 << 22  # kinds of chance beside the draws of columns
 
 
@@ -67,14 +67,17 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, rows: int, seed: int, chunk: int, *, asked: Mapping[int, Allowed] | None = None,
-             fixed: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]] | None = None) -> Drawn:
+             fixed: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]] | None = None,
+             columns: NDArray[np.bool_] | None = None) -> Drawn:
         """Draw one chunk.
 
         Args:
-            rows: at most `CHUNK`.
+            rows: at most `LARGE`.
             seed, chunk: decide all chance.
             asked: column → what is allowed.
-            fixed: codes and places [N, D] and which columns of them are given, bool [D], the same for all rows.
+            fixed: codes and places [N, D] and which columns of them are given, bool [D], the same for all rows. With
+                `asked`, all rows of it are alike.
+            columns: bool [D], which to draw; None for all. Codes of the others say nothing.
         """
         asked, device = asked or {}, self.model.base.mean.device
         count = len(self.model.config.sizes)
@@ -86,15 +89,16 @@ class Sampler:
             visible[:] = torch.from_numpy(fixed[2])
         order = np.random.default_rng([seed, chunk, _ORDER]).permutation(count)
         first = [column for column in order if column in asked and not visible[column]]
-        rest = [column for column in order if column not in asked and not visible[column]]
-        reading = Reading(self.model, self.model.base, rows)
+        rest = [column for column in order if column not in asked and not visible[column]
+                and (columns is None or columns[column])]
+        reading = Reading(self.model, self.model.base_of(codes), rows)
         for column in visible.nonzero()[:, 0].tolist():
             reading.see(column, codes[:, column], places[:, column])
         weight = torch.zeros(rows, dtype=torch.float64, device=device)
         for column in first:
             weight += self._column(int(column), codes, places, reading, seed, chunk, asked[column]).double()
         probability = float(weight.exp().mean()) if first else 1.0
-        if len(first) > 1 and fixed is None:
+        if len(first) > 1:
             chosen = _systematic(weight, float(np.random.default_rng([seed, chunk, _RESAMPLE]).random()))
             codes, places = codes[chosen], places[chosen]
             reading.take(chosen)
@@ -119,25 +123,26 @@ class Sampler:
             low, high = torch.from_numpy(allowed.low).to(device), torch.from_numpy(allowed.high).to(device)
             logits = logits + (high - low).clamp_min(1e-6).log()  # only a part of an end group is asked for
         share = (logits - logits.amax(1, keepdim=True)).exp_().cumsum(1)
-        draws = _spread(np.random.default_rng([seed, chunk, column]))[:rows, None]
+        draws = _spread(np.random.default_rng([seed, chunk, column]), rows)[:, None]
         found = (share < torch.from_numpy(draws).to(device, torch.float32) * share[:, -1:]).sum(1).clamp_max(size - 1)
         codes[:, column] = found
         if model.config.ordered[column]:
-            inside = _spread(np.random.default_rng([seed, chunk, column + _PLACE]))[:rows]
-            places[:, column] = model.base.place(column, found, reading.means, reading.spread(),
+            inside = _spread(np.random.default_rng([seed, chunk, column + _PLACE]), rows)
+            places[:, column] = reading.base.place(column, found, reading.means, reading.spread(),
                                                  torch.from_numpy(inside).to(device, torch.float32), low[found],
                                                  high[found])
         reading.see(column, found, places[:, column])
         return logits.logsumexp(1) - whole if whole is not None else torch.zeros(rows, device=device)
 
 
-def _spread(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return float64 [CHUNK] numbers in [0, 1), one in each of CHUNK equal parts (McKay, Beckman, Conover 1979).
+def _spread(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
+    """Return float64 [rows] numbers in [0, 1), one in each of as many equal parts (McKay, Beckman, Conover 1979).
 
     Each is even by itself; together they bring the shares of a chunk nearer to the model's than free draws would.
     """
-    found: NDArray[np.float64] = (rng.permutation(CHUNK) + rng.random(CHUNK)) / CHUNK
-    return found
+    count = max(rows, CHUNK)
+    found: NDArray[np.float64] = (rng.permutation(count) + rng.random(count)) / count
+    return found[:rows]
 
 
 def _systematic(log_weight: Tensor, draw: float) -> Tensor:

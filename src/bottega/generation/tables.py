@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from bottega.codecs.table import TableCodec
+from bottega.codecs.table_ids import FreshIds
 from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, InputError
 from bottega.core.files import digest_json
@@ -25,14 +26,14 @@ from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.core.table import Table, join
 from bottega.families.tabular import Tabular
-from bottega.generation import table_conditions
+from bottega.families.tabular_reading import Reading
+from bottega.generation import table_conditions, table_sequences
 from bottega.generation.table_conditions import Condition
-from bottega.generation.table_sampler import CHUNK, Allowed, Sampler
+from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
+from bottega.generation.table_sampler import CHUNK, LARGE, Allowed, Sampler
 
 _ROWS = 1000        # when nobody says how many
-_HOPELESS = 50      # chunks in a row without one row that passes, after which it is given up
-_THIN = 1e-4        # probability of what is asked for under which rows are a scenario, not evidence
-_IDS = 1 << 24      # kind of chance for fresh ids
+_MANY = 20_000  # rows from which on they are made in large chunks, which go faster and mix less
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class TablePlan:
     Attributes:
         request: with the settled controls.
         seed: that makes the same rows again.
-        rows: to make.
+        rows: to make; of sequences, entities: each comes with all its rows.
         conditions: in the types of the columns.
         asked: what they say of the latent columns.
         wanted: outputs: one table.
@@ -61,30 +62,6 @@ class TablePlan:
     def controls(self) -> Controls:
         """The settled controls."""
         return self.request.controls
-
-
-@dataclass
-class Support:
-    """How probable what was asked for is, and how much was drawn to get it.
-
-    Attributes:
-        probability: of the conditions, by the model; 1 without any.
-        expected: rows among the training rows that probability stands for.
-        drawn, kept: rows.
-    """
-
-    probability: float = 1.0
-    expected: float = 0.0
-    drawn: int = 0
-    kept: int = 0
-
-    @property
-    def warning(self) -> str | None:
-        """What people must know of these rows, if anything."""
-        if self.probability < _THIN or self.expected < 5:
-            return (f"about {self.expected:.1f} training rows are like this (probability {self.probability:.2g}): "
-                    "take the rows as a scenario, not as evidence")
-        return None
 
 
 class TableEngine:
@@ -159,43 +136,42 @@ class TableEngine:
         Raises:
             ControlError: no row that was drawn meets the conditions.
         """
-        left = plan.rows
         for index, (table, support) in enumerate(self.chunks(plan)):
-            left -= len(table)
+            left = plan.rows - support.made
             told = (support.warning,) if not left and support.warning else ()
             yield [Step(output=0, index=index, kind="row", data=table, finish=None if left else "end", changes=told)]
 
     def chunks(self, plan: TablePlan) -> Iterator[tuple[Table, Support]]:
-        """Yield the rows of a plan in tables of at most `CHUNK`, each with what was seen of their support so far.
+        """Yield the rows of a plan in tables of at most `LARGE`, each with what was seen of their support so far.
 
         Raises:
             ControlError: as in `steps`.
         """
-        sampler = Sampler(self.model, [latent.coding.forbidden for latent in self.codec.latents],
-                          1.0 if plan.controls.temperature is None else plan.controls.temperature)
-        keep = _Keep(self.codec)
-        support, chunk, empty, chances = Support(expected=self.codec.rows), 0, 0, []
+        temperature = 1.0 if plan.controls.temperature is None else plan.controls.temperature
+        if self.codec.layout is not None:
+            yield from table_sequences.chunks(self.model, self.codec, self._parts(plan), plan.seed, temperature,
+                                              asked=bool(plan.conditions))
+            return
+        sampler = Sampler(self.model, [latent.coding.forbidden for latent in self.codec.latents], temperature)
+        size = LARGE if plan.rows >= _MANY else CHUNK
+        keep, ids, support, chunk, empty = Keep(self.codec), FreshIds(), Support(expected=self.codec.rows), 0, 0
         for name, asked, conditions, rows in self._parts(plan):
             left = rows
             while left:
-                drawn = sampler.draw(CHUNK, plan.seed, chunk, asked=asked)
-                rng = np.random.default_rng([plan.seed, chunk, _IDS])
-                table = self.codec.decode(drawn.codes, drawn.places, rng=rng)
+                drawn = sampler.draw(size, plan.seed, chunk, asked=asked)
+                rng = np.random.default_rng([plan.seed, chunk, IDS])
+                table = self.codec.decode(drawn.codes, drawn.places, rng=rng, ids=ids)
                 table = table.take(keep.passes(table, conditions))
-                support.drawn += CHUNK
-                support.kept += len(table)
-                chances.append(drawn.probability * max(len(table), 0.5) / CHUNK)
+                if plan.conditions:
+                    support.see(drawn.probability, size, len(table), self.codec.rows)
                 chunk += 1
                 empty = 0 if len(table) else empty + 1
-                if empty >= _HOPELESS:
-                    raise ControlError(f"none of {empty * CHUNK:,} rows meets {name}", where="conditions",
-                                       fix="no such record may exist; ask for less, or one condition at a time")
+                if empty >= HOPELESS:
+                    raise hopeless(empty * size, name)
                 table = table.take(np.arange(min(left, len(table))))
                 keep.remember(table)
                 left -= len(table)
-                if plan.conditions:
-                    support.probability = float(np.mean(chances))
-                    support.expected = support.probability * self.codec.rows
+                support.made += len(table)
                 if len(table):
                     yield table, support
 
@@ -233,7 +209,7 @@ class TableEngine:
 
     def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | list[str] | None = None,
                balance: Mapping[str, Mapping[str, float]] | None = None, temperature: float | None = None) -> Table:
-        """Return rows; see `Controls` for what can be asked.
+        """Return rows; of a model of sequences, `rows` entities with all their rows. See `Controls` for what to ask.
 
         Raises:
             ControlError: as in `plan` and `steps`.
@@ -248,7 +224,9 @@ class TableEngine:
 
         Raises:
             DataError: a column of the model is missing.
+            InputError: a model of sequences, which judges no row by itself.
         """
+        self._single("fill gaps of")
         table = Table(self.codec.schema, table.data)
         codes, places = self.codec.encode(table)
         hidden = np.stack([_missing(table, latent.columns) for latent in self.codec.latents], 1)
@@ -265,7 +243,7 @@ class TableEngine:
                 drawn = sampler.draw(len(part), seed, chunk, fixed=(codes[part], places[part], ~pattern))
                 codes[part], places[part] = drawn.codes, drawn.places
                 chunk += 1
-        made = self.codec.decode(codes, places, rng=np.random.default_rng([seed, _IDS]))
+        made = self.codec.decode(codes, places, rng=np.random.default_rng([seed, IDS]))
         import pyarrow.compute as pc
 
         data = table.data
@@ -278,20 +256,22 @@ class TableEngine:
         """Return the log-probability of each row's codes in nats, float64 [N], as the mean over random orders.
 
         Rows the model finds improbable are outliers; a falling mean over time is drift.
+
+        Raises:
+            InputError: a model of sequences, which judges no row by itself.
         """
+        self._single("score")
         codes, places = (torch.from_numpy(part) for part in self.codec.encode(Table(self.codec.schema, table.data)))
         codes, total = codes.long(), np.zeros(len(table))
-        count = codes.size(1)
         for number in range(orders):
-            order = np.random.default_rng([seed, number]).permutation(count)
-            for first in range(0, len(table), CHUNK):
-                part = slice(first, first + CHUNK)
-                visible = torch.zeros(count, dtype=torch.bool)
-                features = self.model.base.encode(codes[part], places[part])
+            order = np.random.default_rng([seed, number]).permutation(codes.size(1)).tolist()
+            for first in range(0, len(table), LARGE):
+                part = slice(first, first + LARGE)
+                reading = Reading(self.model, self.model.base, len(codes[part]))
                 for column in order:
-                    _, _, logits = self.model.column(int(column), codes[part], features, visible)
-                    total[part] += logits.log_softmax(1).gather(1, codes[part][:, column:column + 1])[:, 0].numpy()
-                    visible[column] = True
+                    found = reading.logits(column).log_softmax(1).gather(1, codes[part, column, None])
+                    total[part] += found[:, 0].cpu().numpy()
+                    reading.see(column, codes[part, column], places[part, column])
         return total / orders
 
     @torch.no_grad()
@@ -300,7 +280,9 @@ class TableEngine:
 
         Raises:
             ControlError: the model does not learn that column as levels.
+            InputError: a model of sequences, which judges no row by itself.
         """
+        self._single("predict")
         place = next((index for index, latent in enumerate(self.codec.latents)
                       if latent.columns == [column] and not latent.coding.column.ordered), None)
         if place is None:
@@ -308,15 +290,20 @@ class TableEngine:
                                fix=f"name one of {', '.join(self.codec.schema.names)}")
         codes, places = (torch.from_numpy(part) for part in self.codec.encode(Table(self.codec.schema, table.data)))
         codes, found = codes.long(), []
-        visible = torch.ones(codes.size(1), dtype=torch.bool)
-        visible[place] = False
         coding = self.codec.latents[place].coding
-        for first in range(0, len(table), CHUNK):
-            part = slice(first, first + CHUNK)
-            features = self.model.base.encode(codes[part], places[part])
-            _, _, logits = self.model.column(place, codes[part], features, visible)
-            found.append(logits[:, :coding.shown].softmax(1).numpy())
+        for first in range(0, len(table), LARGE):
+            part = slice(first, first + LARGE)
+            reading = Reading(self.model, self.model.base, len(codes[part]))
+            for other in range(codes.size(1)):
+                if other != place:
+                    reading.see(other, codes[part, other], places[part, other])
+            found.append(reading.logits(place)[:, :coding.shown].softmax(1).cpu().numpy())
         return np.concatenate(found), coding.column.levels[:coding.shown]
+
+    def _single(self, what: str) -> None:
+        if self.codec.layout is not None:
+            raise InputError(f"a model of the rows of each '{self.codec.layout.entity}' cannot {what} single rows",
+                             where="codec.entity", fix="fit the table without an entity for that")
 
     def result(self, plan: TablePlan, steps: list[Step], seconds: float) -> Result:
         """Sign what was made."""
@@ -339,38 +326,6 @@ class TableEngine:
                 "request": digest_json(plan.request.model_dump(mode="json", exclude_none=True)),
                 "controls": plan.controls.model_dump(mode="json", exclude_none=True), "seed": plan.seed,
                 "code": code_digest(), "torch": str(torch.__version__)}
-
-
-class _Keep:
-    """Which rows pass: all rules, all conditions, and no key twice."""
-
-    def __init__(self, codec: TableCodec) -> None:
-        self._rules = [rule for rule in codec.rules if rule.form not in ("unique", "function", "combination")]
-        self._unique = [(rule.columns, set[tuple[Any, ...]]()) for rule in codec.rules if rule.form == "unique"]
-
-    def passes(self, table: Table, conditions: list[Condition]) -> NDArray[np.bool_]:
-        """Return bool [N]."""
-        good = np.ones(len(table), bool)
-        for rule in self._rules:
-            good &= ~rule.broken(table)
-        for condition in conditions:
-            good &= condition.met(table)
-        for columns, seen in self._unique:
-            new = set(seen)
-            for row, key in enumerate(self._keys(table, columns)):
-                if good[row] and None not in key:
-                    good[row] = key not in new
-                    new.add(key)
-        return good
-
-    def remember(self, table: Table) -> None:
-        """Note the keys of rows that were given out."""
-        for columns, seen in self._unique:
-            seen.update(key for key in self._keys(table, columns) if None not in key)
-
-    @staticmethod
-    def _keys(table: Table, columns: list[str]) -> list[tuple[Any, ...]]:
-        return list(zip(*(table.data[name].to_pylist() for name in columns), strict=True))
 
 
 def _missing(table: Table, columns: list[str]) -> NDArray[np.bool_]:

@@ -2,12 +2,14 @@
 
 Every step takes rows in a keyed order and shows a random subset of the columns of each part of them, its size drawn
 evenly from none to all but one (Uria, Murray, Larochelle 2014). The same held-out rows and subsets judge every weight.
+Of sequences only what is asked of them when they are made is learned: an entity at its first row, and a row given its
+entity and the row before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +44,20 @@ class Rows(Protocol):
         """Return float32 [N, D]."""
 
 
+class Stage(NamedTuple):
+    """One kind of question that a model is asked.
+
+    Attributes:
+        shown: columns that are always visible, bool [D].
+        drawn: columns of which a random subset is, bool [D]; the rest is hidden.
+        rows: split → rows that the question is asked of; None for all.
+    """
+
+    shown: NDArray[np.bool_]
+    drawn: NDArray[np.bool_]
+    rows: Mapping[Any, NDArray[np.int64]] | None = None
+
+
 class TableTraining:
     """Rows in a keyed order; fits the base at once.
 
@@ -51,6 +67,7 @@ class TableTraining:
         batch: rows an optimiser step.
         micro_batch: rows a forward pass.
         seed: of the order and of the subsets.
+        stages: what to ask, each as often as the others; by default any columns of any row.
 
     Raises:
         DataError: a split is empty.
@@ -58,11 +75,14 @@ class TableTraining:
 
     kind = "tables"
 
-    def __init__(self, generator: Tabular, dataset: Rows, *, batch: int, micro_batch: int, seed: int) -> None:
+    def __init__(self, generator: Tabular, dataset: Rows, *, batch: int, micro_batch: int, seed: int,
+                 stages: Sequence[Stage] = ()) -> None:
         self.generator, self.seed = generator, seed
         self._codes = {split: dataset.codes(split) for split in ("train", "validation")}
         self._places = {split: dataset.places(split) for split in self._codes}
         self.count, self.columns = self._codes["train"].shape
+        every = np.ones(self.columns, bool)
+        self.stages = [stage for stage in stages if stage.drawn.any()] or [Stage(~every, every)]
         for split, codes in self._codes.items():
             if not len(codes):
                 raise DataError(f"the {split} split holds no rows", where="data", fix="change data.validation")
@@ -70,7 +90,7 @@ class TableTraining:
         self.rows = max(parts, min(batch, self.count) // parts * parts)
         self.micro_batch = max(parts, min(micro_batch, self.rows) // parts * parts)
         self._parts = parts
-        generator.base.fit([self._take("train", rows) for rows in self._slices(min(self.count, _BASE_ROWS))])
+        generator.fit_base([self._take("train", rows) for rows in self._slices(min(self.count, _BASE_ROWS))])
 
     def _slices(self, count: int) -> Iterator[NDArray[np.int64]]:
         order = Permutation(self.count, self.seed, -1).take(np.arange(count, dtype=np.int64))
@@ -96,17 +116,16 @@ class TableTraining:
         draw = np.random.default_rng([self.seed, step])
         found: list[Batch] = []
         for first in range(0, self.rows, self.micro_batch):
-            codes, inside = self._take("train", rows[first:first + self.micro_batch])
-            parts = self._parts if len(codes) % self._parts == 0 else 1
-            found.append({"codes": codes, "places": inside, "visible": self._subsets(draw, parts)})
+            mine = rows[first:first + self.micro_batch]
+            parts = self._parts if len(mine) % self._parts == 0 else 1
+            asked = [self.stages[draw.integers(len(self.stages))] if len(self.stages) > 1 else self.stages[0]
+                     for _ in range(parts)]
+            mine = np.concatenate([_among(part, stage, "train") for part, stage in
+                                   zip(np.split(mine, parts), asked, strict=True)])
+            codes, inside = self._take("train", mine)
+            visible = [_subset(stage, draw, draw.integers(0, stage.drawn.sum())) for stage in asked]
+            found.append({"codes": codes, "places": inside, "visible": torch.from_numpy(np.stack(visible))})
         return found
-
-    def _subsets(self, draw: np.random.Generator, count: int) -> torch.Tensor:
-        """Return `count` random subsets of columns as bool [count, D], none of them whole."""
-        visible = np.zeros((count, self.columns), bool)
-        for row in visible:
-            row[draw.permutation(self.columns)[:draw.integers(0, self.columns)]] = True
-        return torch.from_numpy(visible)
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return the model's loss."""
@@ -114,18 +133,17 @@ class TableTraining:
 
     def validation(self) -> Iterator[Batch]:
         """Yield fixed held-out rows under fixed subsets, each row under several."""
-        whole = len(self._codes["validation"])
-        count = min(whole, _HELD_OUT)
-        rows = np.arange(count, dtype=np.int64) * whole // count
-        codes, places = self._take("validation", rows)
         draw = np.random.default_rng([self.seed, 2**31])
-        sizes = np.linspace(0, self.columns - 1, _SUBSETS).round().astype(int)
-        every = max(1, min(_SUBSETS // _LOOKS, count // 8))  # a few held-out rows are seen under all subsets
-        for index, size in enumerate(sizes):
-            visible = np.zeros(self.columns, bool)
-            visible[draw.permutation(self.columns)[:size]] = True
-            part = slice(index % every, None, every)
-            yield {"codes": codes[part], "places": places[part], "visible": torch.from_numpy(visible)[None]}
+        for stage in self.stages:
+            known = np.arange(len(self._codes["validation"])) if stage.rows is None else stage.rows["validation"]
+            count = min(len(known), _HELD_OUT)
+            codes, places = self._take("validation", known[np.arange(count, dtype=np.int64) * len(known) // count])
+            sizes = np.linspace(0, stage.drawn.sum() - 1, _SUBSETS).round().astype(int)
+            every = max(1, min(_SUBSETS // _LOOKS, count // 8))  # a few held-out rows are seen under all subsets
+            for index, size in enumerate(sizes):
+                part = slice(index % every, None, every)
+                yield {"codes": codes[part], "places": places[part],
+                       "visible": torch.from_numpy(_subset(stage, draw, size))[None]}
 
     def summarise(self, totals: dict[str, float], weight: float) -> dict[str, float]:
         """Return nats a row, and those of the best weights so far, which the model keeps."""
@@ -136,3 +154,15 @@ class TableTraining:
     def tokens(self, batch: Batch) -> int:
         """Return how many rows a micro-batch holds."""
         return len(batch["codes"])
+
+
+def _among(rows: NDArray[np.int64], stage: Stage, split: str) -> NDArray[np.int64]:
+    """Return rows that a question can be asked of, as many as are given and as evenly spread."""
+    return rows if stage.rows is None else stage.rows[split][rows % len(stage.rows[split])]
+
+
+def _subset(stage: Stage, draw: np.random.Generator, size: Any) -> NDArray[np.bool_]:
+    """Return which columns are visible: those that always are, and `size` of the others; bool [D], never all."""
+    visible = stage.shown.copy()
+    visible[draw.permutation(np.flatnonzero(stage.drawn))[:size]] = True
+    return visible

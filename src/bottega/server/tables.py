@@ -90,9 +90,12 @@ async def schema(model: str, request: Request) -> Response:
 def schema_facts(codec: TableCodec) -> dict[str, Any]:
     """Return what can be asked of a model of a table, ready for JSON.
 
-    Only what the model can make is told: rare levels and the outermost values of the data stay where they are.
+    Only what the model can make is told: rare levels and the outermost values of the data stay where they are. Of a
+    model of sequences it is about entities.
     """
-    return {"rows": codec.rows, "columns": [column_facts(column, codec) for column in codec.schema.columns],
+    layout = codec.layout
+    columns = codec.schema.columns if layout is None else [codec.schema.column(name) for name in layout.of_entity]
+    return {"rows": codec.entities if layout else codec.rows, "columns": [column_facts(one, codec) for one in columns],
             "rules": [rule.text for rule in codec.rules]}
 
 

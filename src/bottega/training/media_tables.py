@@ -16,13 +16,16 @@ from bottega.core.errors import RecipeError
 from bottega.core.progress import timed
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls
+from bottega.data.dataset import SPLITS
 from bottega.data.tables.dataset import TableDataset
 from bottega.data.tables.prepare import prepare_table
 from bottega.families.base import Generator
 from bottega.families.tabular import Tabular
 from bottega.objectives.base import Objective
+from bottega.objectives.tables import Stage
 from bottega.training.sizes import Sizes
 
+_SHOWN = 4  # rows of a sample; two entities may have more
 _FACTS = {"sizes": [2, 2], "ordered": [False, False], "missing": [False, False], "shares": [0.5] * 4}
 
 
@@ -64,25 +67,30 @@ class Tables:
                   base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
         """See `Medium.objective`."""
         found: Objective = objectives.objective_class("tables")(
-            generator, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed)
+            generator, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed,
+            stages=stages(codec, dataset))
         return found
 
     def sampler(self, recipe: Recipe, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec],
                 run: Path) -> Callable[[int], str]:
-        """Return a function that shows two rows."""
+        """Return a function that shows two rows, or the first ones of two entities."""
         def sample(_: int) -> str:
             from bottega.generation.tables import TableEngine
 
             engine = TableEngine(generator, codec, controls=Controls(), model_digest="", lineage={})
-            rows = engine.sample(2, seed=recipe.seed).data.to_pylist()
+            rows = engine.sample(2, seed=recipe.seed).data.slice(0, _SHOWN).to_pylist()
             return "\n  ".join(", ".join(f"{name} {value}" for name, value in list(row.items())[:8]) for row in rows)
 
         return sample
 
     def finish(self, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec]) -> None:
         """Bring the shares of what it makes to those of the training rows."""
-        from bottega.generation.table_calibration import calibrate
+        from bottega.generation.table_calibration import calibrate, calibrate_sequences
 
+        if codec.layout is not None:
+            with timed("calibrating"):
+                calibrate_sequences(generator, codec, np.asarray(dataset.codes("train")))
+            return
         codes = dataset.codes("train")
         counts = [np.bincount(codes[:, column], minlength=size) for column, size in enumerate(codec.sizes)]
         with timed("calibrating"):
@@ -99,6 +107,25 @@ class Tables:
             say(f"warning: its rows are not released: {reason}")
 
 
+def stages(codec: TableCodec, dataset: TableDataset[TableCodec]) -> list[Stage]:
+    """Return what a model of sequences is asked: entities at their first rows, and rows given all that goes before.
+
+    Returns:
+        Nothing for a table of single rows.
+    """
+    if codec.layout is None:
+        return []
+    once, given = codec.within(codec.layout.of_entity), codec.within(codec.layout.given)
+    known = codec.within([*codec.layout.of_entity, *codec.layout.given])
+    first, later = dict[str, Any](), dict[str, Any]()
+    for split in SPLITS:
+        codes = np.asarray(dataset.codes(split))
+        first[split] = codec.first_rows(codes)
+        later[split] = np.setdiff1d(np.arange(len(codes)), first[split])
+    found = [Stage(given, once, first), Stage(known, ~known, first)]
+    return [*found, Stage(known, ~known, later)] if all(map(len, later.values())) else found
+
+
 def build_table(recipe: Recipe, codec: TableCodec) -> Tabular:
     """Return a fresh model of a codec's columns; weights are drawn from torch's global generator.
 
@@ -109,6 +136,7 @@ def build_table(recipe: Recipe, codec: TableCodec) -> Tabular:
     codings = [latent.coding for latent in codec.latents]
     facts = {"sizes": codec.sizes, "ordered": [coding.column.ordered for coding in codings],
              "missing": [coding.missing for coding in codings],
-             "shares": [share for coding in codings for share in coding.share]} if codings else _FACTS
+             "shares": [share for coding in codings for share in coding.share],
+             "place": codec.place if codec.layout else None} if codings else _FACTS
     config: Any = family.Config
     return family(config.derive(recipe.generator.depth, facts, recipe.generator.overrides))

@@ -85,9 +85,10 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
     pick = np.random.default_rng(seed)
     held = held.take(pick.permutation(len(held))[:most])
     real = train.take(pick.permutation(len(train))[:most])
-    made = engine.sample(len(real), seed=seed)
+    made, rules = _made(engine, len(real), seed), data.codec.coded_rules
+    real = real.take(np.arange(min(len(real), len(made))))
     with timed(f"judging {len(made):,} rows beside {len(real):,} real ones"):
-        scores = judge_table(made, real, held, seed=seed, quick=quick, rules=data.codec.rules)
+        scores = judge_table(made, real, held, seed=seed, quick=quick, rules=rules)
     meta = bundle.meta
     facts = {"rows of training": f"{data.codec.rows:,}", "columns": str(len(data.codec.schema.columns)),
              "codes": f"{sum(data.codec.sizes):,}", "steps": f"{meta['training']['steps']:,}",
@@ -97,6 +98,15 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
              "rows that anything is kept of": str(data.codec.spec.protect)}
     return Judged(scores, TableVerdict.of(scores, bundle.name, bundle.digest), real, made,
                   f"{bundle.name}: a model of a table", facts)
+
+
+def _made(engine: TableEngine, rows: int, seed: int) -> Table:
+    """Return rows as the model learns them: of sequences steps, so that what leads from row to row is judged too."""
+    codec = engine.codec
+    if codec.layout is None:
+        return engine.sample(rows, seed=seed)
+    steps = codec.layout.wide(engine.sample(max(1, rows * codec.entities // codec.rows), seed=seed)).table
+    return Table(codec.schema, steps.data)
 
 
 def keep(judged: Judged, home: Path) -> Path:

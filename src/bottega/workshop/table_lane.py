@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from bottega.core.request import Output, Step
+from bottega.core.table import Table
 from bottega.guard.verdict import Verdict
 from bottega.workshop.lane import Delta
 
@@ -52,7 +53,7 @@ class TableLane:
 
         data = step.data.data
         if self._writer is None:
-            schema = data.schema.with_metadata({KEY: json.dumps(self._facts, ensure_ascii=False).encode()})
+            schema = told(step.data, self._facts).data.schema
             self._writer = pq.ParquetWriter(self._bytes, schema)
         self._writer.write_table(data.replace_schema_metadata(self._writer.schema.metadata))
         if step.finish:
@@ -80,6 +81,12 @@ class TableLane:
     def plain_steps(self) -> list[dict[str, Any]]:
         """Return nothing: rows are in the file."""
         return []
+
+
+def told(table: Table, facts: dict[str, Any]) -> Table:
+    """Return rows that say how they were made when they are written as Parquet."""
+    return Table(table.schema, table.data.replace_schema_metadata({
+        KEY: json.dumps(facts, ensure_ascii=False).encode()}))
 
 
 def facts_of(content: bytes) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from bottega.core.errors import CorruptError, InputError
 from bottega.core.files import MANIFEST, digest_json, read_json, verify_manifest
 from bottega.core.lineage import LINEAGE, Lineage
 from bottega.core.table import Schema, Table
+from bottega.core.table_sequences import Layout
 from bottega.data.dataset import CARD
 from bottega.data.record import Split
 
@@ -35,7 +36,6 @@ class TableCodec(Protocol):
     def schema(self) -> Schema:
         """The table's columns."""
 
-
     @property
     def rules(self) -> list[Any]:
         """The declared rules."""
@@ -50,8 +50,8 @@ class TableCodec(Protocol):
     def declare(self, schema: Schema) -> list[Any]:
         """Return the declared rules, checked against a schema."""
 
-    def learn(self, table: Table) -> Self:
-        """Return a codec of a table's columns and values."""
+    def learn(self, table: Table, layout: Layout | None = None, owner: NDArray[np.int64] | None = None) -> Self:
+        """Return a codec of a table's columns and values; of steps with their layout and their entities."""
 
     def encode(self, table: Table) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return codes and places."""

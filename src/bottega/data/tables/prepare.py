@@ -27,6 +27,7 @@ from bottega.data.pictures.card import make_card
 from bottega.data.tables.dataset import Codec, TableDataset, content_digest
 from bottega.data.tables.infer import infer
 from bottega.data.tables.read import identity, licence_of, read
+from bottega.data.tables.sequences import read_sequences
 
 _FEWEST = 20  # rows among which anyone can hide
 _TYPES = {"number": "sc:Float", "integer": "sc:Integer", "datetime": "sc:DateTime", "boolean": "sc:Boolean"}
@@ -36,9 +37,10 @@ def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) ->
     """Prepare a table, or return the one that was made from the same input and settings before.
 
     Args:
-        spec: the recipe's data part; one source. `rules`, `languages` and `decontaminate` are about texts and must be
-            empty.
-        codec: that knows the settings only, `TableCodec(spec)`.
+        spec: the recipe's data part; one source, or two that a key links. `rules`, `languages` and `decontaminate` are
+            about texts and must be empty.
+        codec: that knows the settings only, `TableCodec(spec)`. Where it names an entity, the rows that are kept are
+            steps (`core/table_sequences.py`), and no entity is on both sides of the split.
         home: the workshop; datasets lie in its data folder.
         seed: recorded in the lineage; the split does not depend on it, so that seeds are compared on the same rows.
 
@@ -53,9 +55,12 @@ def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) ->
         if value:
             raise RecipeError(f"tables have no data.{setting}: {value}", where=f"data.{setting}",
                               fix="leave it out; rules of a table are codec.rules")
-    if len(spec.sources) != 1:
+    if len(spec.sources) != 1 and (len(spec.sources) != 2 or not codec.spec.entity):
         raise RecipeError(f"a table has one source, these are {len(spec.sources)}", where="data.sources",
-                          fix="put the rows into one file")
+                          fix="put the rows into one file; of two tables that a key links, say it with codec.entity")
+    if codec.spec.order and not codec.spec.entity:
+        raise RecipeError(f"codec.order is '{codec.spec.order}', but no column says which rows belong together",
+                          where="codec.order", fix="say it with codec.entity")
     try:
         return _prepare(spec, codec, home, seed)
     except KeyboardInterrupt:
@@ -66,7 +71,8 @@ def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) ->
 def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDataset[Codec]:
     meter, source = CostMeter(), spec.sources[0]
     remove_unfinished(home / "data")
-    key = digest_json([spec.model_dump(mode="json"), codec.describe(), code_digest(), np.__version__, identity(source)])
+    key = digest_json([spec.model_dump(mode="json"), codec.describe(), code_digest(), np.__version__,
+                       *map(identity, spec.sources)])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-.") or "table"
     path = home / "data" / f"{name}-{key[:12]}"
     if path.is_dir():
@@ -74,27 +80,36 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
             return TableDataset.open(path, type(codec))
         except CorruptError as error:
             say(f"preparing again: {error.problem}")
-    with timed(f"reading {source}"):
-        data = read(source, codec.spec.names)
-        data, schema = infer(data.slice(0, spec.limit), codec.spec.columns, source)
-        whole, dropped = Table(schema, data), {}
-    for rule in codec.declare(schema):
+    entity = codec.spec.entity
+    with timed(f"reading {' and '.join(spec.sources)}"):
+        if entity:
+            whole, layout = read_sequences(spec.sources, codec.spec, spec.limit)
+        else:
+            data, schema = infer(read(source, codec.spec.names).slice(0, spec.limit), codec.spec.columns, source)
+            whole, layout = Table(schema, data), None
+    count, unit, dropped = len(whole), f"'{entity}'" if entity else "row", {}
+    for rule in codec.declare(whole.schema):
         broken = rule.broken(whole)
         if broken.any():
             dropped[rule.text] = int(broken.sum())
-            say(f"{dropped[rule.text]} of {len(whole)} rows break '{rule.text}' and are left out")
-            whole = whole.take(~broken)
-    if len(whole) < max(2, _FEWEST if codec.spec.protect > 1 else 2):
-        raise DataError(f"{source} has {len(whole)} usable rows: too few for anyone to hide among them", where=source,
-                        fix=f"give {_FEWEST} rows or more; codec.protect=1 takes any number and protects nobody")
-    if not whole.schema.learned:
+            say(f"{dropped[rule.text]} of {len(whole)} rows break '{rule.text}' and are left out"
+                + (f", with all rows of their {unit}" if entity else ""))
+            whole = whole.take(~_all_of(whole, entity, broken) if entity else ~broken)
+    usable = len(np.unique(whole.codes(entity)[0])) if entity else len(whole)
+    if usable < max(2, _FEWEST if codec.spec.protect > 1 else 2):
+        raise DataError(f"{source} has {usable} usable {unit}{'' if entity else 's'}: too few for anyone to hide among "
+                        "them", where=source,
+                        fix=f"give {_FEWEST} or more; codec.protect=1 takes two or more and protects nobody")
+    if not (layout.constant + layout.of_row if layout else whole.schema.learned):
         raise DataError(f"{source} has no column to learn: all are ids or free text", where=source,
                         fix="say what they are with codec.columns={NAME: category}")
-    held = _held_out(whole, spec.validation)
-    tables = {"train": whole.take(~held), "validation": whole.take(held)}
+    held = _held_out(whole, spec.validation, [entity] if entity else whole.schema.names)
+    parts = {"train": whole.take(~held), "validation": whole.take(held)}
+    wide = {split: layout.wide(part) for split, part in parts.items()} if layout else {}
+    tables = {split: part.table for split, part in wide.items()} or parts
     with atomic_dir(path, replace=True) as folder:
         with timed(f"learning the codes of {len(whole.schema.names)} columns"):
-            codec = codec.learn(tables["train"])
+            codec = codec.learn(tables["train"], layout, wide["train"].owner if layout else None)
         for split in SPLITS:
             _write(folder, split, tables[split], codec)
         codec.save(folder)
@@ -103,8 +118,9 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
         licence = Licence(spdx=licence_of(source, spec.licence), evidence=f"stated for {source}")
         facts = {"codec": codec.describe(), "dropped": dropped, "licences": [licence.spdx],
                  "columns": {column.name: column.kind for column in codec.schema.columns},
-                 "stages": {"read": data.num_rows, "kept": len(whole), "dropped": sum(dropped.values())},
-                 "splits": {split: {"rows": len(tables[split])} for split in SPLITS}}
+                 "stages": {"read": count, "kept": len(whole), "dropped": count - len(whole)},
+                 "splits": {split: {"rows": len(tables[split])} for split in SPLITS},
+                 **({"entities": {split: int(part.owner.max()) + 1 for split, part in wide.items()}} if wide else {})}
         fields = {column.name: (_TYPES.get(column.kind, "sc:Text"), str(column.kind))
                   for column in codec.schema.columns}
         write_json(folder / CARD, make_card(name, spec, files, digest, facts, kind="table", rows="rows-train.parquet",
@@ -115,12 +131,21 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
     return TableDataset.open(path, type(codec))
 
 
-def _held_out(table: Table, share: float) -> NDArray[np.bool_]:
-    """Return which rows are held out, by a hash of what they hold: equal rows are on one side. At least one is."""
+def _all_of(table: Table, entity: str, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows share their entity with one of the given ones: a sequence with a hole is another sequence."""
+    owner = table.codes(entity)[0]
+    return np.isin(owner, owner[rows])
+
+
+def _held_out(table: Table, share: float, names: list[str]) -> NDArray[np.bool_]:
+    """Return which rows are held out, by a hash of what they hold in columns: equal rows are on one side.
+
+    At least one is held out, and one is not.
+    """
     import pyarrow.compute as pc
 
     text = pc.binary_join_element_wise(*[pc.fill_null(pc.cast(table.data[name], "string"), "\x00")
-                                         for name in table.schema.names], "\x1f")
+                                         for name in names], "\x1f")
     draw = np.array([int.from_bytes(hashlib.sha256(row.encode()).digest()[:6], "big") for row in text.to_pylist()])
     held: NDArray[np.bool_] = draw < share * 2**48
     if not held.any() or held.all():
