@@ -11,6 +11,7 @@ BENCH := .venv-bench
 LITGPT := .venv-litgpt
 SDV := .venv-sdv
 MOSTLY := .venv-mostly
+ANONYMETER := .venv-anonymeter
 
 .PHONY: demo demo-all test lint bench picture clean
 
@@ -29,7 +30,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/lint-imports
 
 # The programs we measure against live in environments of their own, so that they cannot disturb ours.
-bench: $(BENCH)/.stamp $(LITGPT)/.stamp $(SDV)/.stamp $(MOSTLY)/.stamp
+bench: $(BENCH)/.stamp $(LITGPT)/.stamp $(SDV)/.stamp $(MOSTLY)/.stamp $(ANONYMETER)/.stamp
 	$(BENCH)/bin/python benchmarks/decode.py
 	$(BENCH)/bin/python benchmarks/serve.py workshop/models/python-assistant-dpo
 	$(BENCH)/bin/python benchmarks/train_text.py --litgpt-python $(LITGPT)/bin/python
@@ -38,6 +39,8 @@ bench: $(BENCH)/.stamp $(LITGPT)/.stamp $(SDV)/.stamp $(MOSTLY)/.stamp
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/private_tables.py)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/real_pictures.py)
 	$(BENCH)/bin/python benchmarks/tables.py --sdv-python $(SDV)/bin/python --mostly-python $(MOSTLY)/bin/python
+	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/table_augmentation.py)
+	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/table_attacks.py --anonymeter-python $(ANONYMETER)/bin/python)
 
 # The documentation's pictures, from the demo's report and from the studio over the demo's models.
 picture: demo/report.html $(STAMPS)/test
@@ -47,7 +50,7 @@ picture: demo/report.html $(STAMPS)/test
 
 # Virtual environment, models, datasets and reports: everything that can be made again.
 clean:
-	rm -rf $(VENV) $(BENCH) $(LITGPT) $(SDV) $(MOSTLY) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(LITGPT) $(SDV) $(MOSTLY) $(ANONYMETER) workshop demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -77,6 +80,11 @@ $(LITGPT)/.stamp: benchmarks/requirements-litgpt.txt
 $(SDV)/.stamp: benchmarks/requirements-sdv.txt
 	$(PYTHON) -m venv $(SDV)
 	$(SDV)/bin/python $(INSTALL) --requirement benchmarks/requirements-sdv.txt
+	@touch $@
+
+$(ANONYMETER)/.stamp: benchmarks/requirements-anonymeter.txt
+	$(PYTHON) -m venv $(ANONYMETER)
+	$(ANONYMETER)/bin/python $(INSTALL) --requirement benchmarks/requirements-anonymeter.txt
 	@touch $@
 
 # A torchvision of another build than torch breaks the engine's import, and tables need none.

@@ -57,7 +57,12 @@ SETS = {
     "adult": Set("adult", ("adult-train.csv", "adult-test.csv"), "income", ADULT,
                  links=(("education", "education_num"),)),
     "diamonds": Set("diamonds", ("seaborn_diamonds.csv",), "price"),
+    "mammography": Set("mammography", ("mammography.csv",), "class",
+                       ("area", "grey", "gradient", "noise", "contrast", "moment", "class")),
+    "haberman": Set("haberman", ("haberman.csv",), "status", ("age", "year", "nodes", "status")),
 }
+
+COMPARED = ("breast-cancer", "pima", "titanic", "adult", "diamonds")  # by tables.py
 
 
 def read_table(name: str, data: Path | None) -> Table:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from _report import machine, update
-from _table_data import SETS, Set, kinds, read_table, split, write
+from _table_data import COMPARED, SETS, Set, kinds, read_table, split, write
 from _table_trees import trees
 
 from bottega.core.table import Table
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("BOTTEGA_DATA"))
     parser.add_argument("--folder", type=Path, default=Path("workshop/tables-benchmark"))
-    parser.add_argument("--tables", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--tables", nargs="+", default=list(COMPARED), choices=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--mostly-python", help="python of an environment with requirements-mostly.txt")
     parser.add_argument("--sdv-python", help="python of an environment with requirements-sdv.txt")

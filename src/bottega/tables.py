@@ -179,6 +179,36 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
     return TableModel(make(validate(Recipe, merged, where="fit"), home=home, replace=True, report=report))
 
 
+def augment(table: Any, target: str, *, level: str | None = None, share: float | None = None, seed: int = 0,
+            model: TableModel | None = None, home: Path | None = None, **fitting: Any) -> Table:
+    """Return new rows of a rare class, to be put below the real ones before a classifier is trained on both.
+
+    More rows of the class are made than are needed; those are kept that trees trained on the real rows most take for
+    it. Whether that helps differs from table to table: `evaluation.table_augmentation` measures it.
+
+    Args:
+        table: CSV or Parquet file, Arrow table or pandas DataFrame.
+        target: the column of classes.
+        level: the class; the rarest by default.
+        share: of the class in all rows together; by default halfway between its own share and half.
+        seed: of the model, its rows and the trees.
+        model: fitted on the same rows and on no test row; one is fitted by default.
+        home: the workshop; by default BOTTEGA_HOME.
+        fitting: for `fit`, such as `name` or `rules`.
+
+    Raises:
+        BottegaError: the table cannot be used, the target has no such class, or the class is no rare one.
+    """
+    from bottega.evaluation.table_augmentation import DRAWN, convincing, rare
+
+    model = model or fit(table, seed=seed, home=home, **fitting)
+    real = model.read(table)
+    of = rare(real, target, level)
+    count = of.missing(share)
+    made = model.sample(DRAWN * count, seed=seed, conditions={target: of.level})
+    return convincing(real, made, of, count, seed=seed)
+
+
 def load(model: Path | str) -> TableModel:
     """Open a model by its folder or by its name in the workshop.
 

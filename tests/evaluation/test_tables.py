@@ -12,12 +12,13 @@ from bottega.core.errors import DataError, InputError
 from bottega.core.table import Column, Schema, Table
 from bottega.evaluation.statistics import auc
 from bottega.evaluation.table_attacks import attacks
+from bottega.evaluation.table_augmentation import augmentation
 from bottega.evaluation.table_detection import detection
 from bottega.evaluation.table_distances import closest, distances, points
 from bottega.evaluation.table_privacy import privacy
 from bottega.evaluation.table_references import copied, independent
 from bottega.evaluation.table_shapes import compare, ks_complement, range_coverage
-from bottega.evaluation.table_utility import augmentation, utility
+from bottega.evaluation.table_utility import utility
 from bottega.evaluation.table_views import row_keys, views
 from bottega.evaluation.tables import gate, judge_table
 

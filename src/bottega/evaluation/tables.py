@@ -22,6 +22,7 @@ from bottega.evaluation import table_attacks, table_privacy
 from bottega.evaluation.statistics import Figure, Z
 from bottega.evaluation.table_attacks import Attack, attacks
 from bottega.evaluation.table_detection import detection
+from bottega.evaluation.table_outliers import Outliers, outliers
 from bottega.evaluation.table_privacy import Privacy, privacy
 from bottega.evaluation.table_references import copied, halves, independent
 from bottega.evaluation.table_scores import Score, plain, score
@@ -72,6 +73,7 @@ class TableScores:
         shapes: columns and pairs of columns, against the training rows.
         targets: usefulness for each column; `scores` of `made`, `real`, `independent`, `copy`.
         privacy, attacks: in full.
+        outliers: isolated records that come out; None where there are too few records.
         broken: rules, with how many rows break them.
         counts: rows of `synthetic`, `train`, `holdout`, and how many were `compared` of each.
         texts: columns of free text, of which `privacy.repeated` may tell copies.
@@ -84,6 +86,7 @@ class TableScores:
     targets: list[Target]
     privacy: Privacy
     attacks: list[Attack]
+    outliers: Outliers | None
     broken: list[Broken]
     counts: dict[str, int]
     texts: list[str]
@@ -144,14 +147,15 @@ def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, qu
     near = {key: privacy(table, train, against, seed=seed, most=most) for key, (table, against) in judged.items()}
     tried = {key: attacks(table, train, against, seed=seed, tries=tries, most=most)
              for key, (table, against) in judged.items()}
+    alone = {key: outliers(table, train, against, seed=seed, most=most) for key, (table, against) in judged.items()}
     chosen = train.schema.learned[-QUICK_TARGETS:] if quick else train.schema.learned
     targets = utility({"real": train, **made}, holdout, targets=[column.name for column in chosen], seed=seed,
                       most=most)
     broken = [_broken(rule, synthetic, train, holdout) for rule in rules]
     scores = [*_quality(shapes, told), *_broken_scores(rules, judged), *_usefulness(targets), *_nearness(near),
-              *_attacked(tried)]
+              _isolated(alone), *_attacked(tried)]
     return TableScores([found for found in scores if found is not None], shapes["made"], targets, near["made"],
-                       tried["made"], broken,
+                       tried["made"], alone["made"], broken,
                        {**counts, "compared": min(most, *(len(table) for table in (synthetic, train, holdout)))},
                        [column.name for column in train.schema.columns if column.kind == "text"], seed, quick)
 
@@ -217,6 +221,12 @@ def _nearness(near: Mapping[str, Privacy]) -> list[Score | None]:
                   "AUC of telling training from held-out rows by the nearest synthetic row; 0.5 is ideal")]
 
 
+def _isolated(alone: Mapping[str, Outliers | None]) -> Score | None:
+    known: dict[str, Figure | float] = {key: found.risk for key, found in alone.items() if found is not None}
+    return score("isolated records", "privacy", "lower", "copy", known, "share of the most isolated training records "
+                 "with a synthetic row right beside them, less the same of held-out records")
+
+
 def _attacked(tried: Mapping[str, list[Attack]]) -> list[Score | None]:
     """Return the risk of each attack; of inference the mean over columns."""
     found = []
@@ -244,6 +254,11 @@ def gate(scores: TableScores) -> list[str]:
     if _least(found.excess) > 0:
         said.append(f"{found.copies['value']:.2%} of the rows are exact copies of training rows, of fresh real rows "
                     f"{found.fresh_copies['value']:.2%}")
+    alone = scores.outliers
+    if alone is not None and alone.risk["low"] > 0:
+        said.append(f"of the {alone.given['n']} training records that stand most alone, {alone.given['value']:.0%} "
+                    f"have a synthetic row right beside them ({alone.rows} rows), of such held-out records "
+                    f"{alone.control['value']:.0%}: leave these records out, or take their repetitions away")
     for attack in scores.attacks:
         if _least(attack.risk) > RISK_LIMIT:
             said.append(f"{attack.name}: works on {attack.success['value']:.1%} of training rows, on "
