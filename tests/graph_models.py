@@ -23,8 +23,8 @@ from bottega.generation.graphs import GraphEngine
 from bottega.training.media_graphs import build_graphs
 
 NAME, MOLECULES = "small-graphs", "small-molecules"
-SMILES = ["C", "CC", "CCO", "c1ccccc1", "CC(=O)O", "CC#N", "C[N+](C)(C)C", "[O-]C(=O)C", "CS(=O)(=O)C", "FC(F)F", "ClCBr",
-          "c1ccoc1", "OP(=O)(O)O", "C1CC1", "N#N", "O=C=O", "CC(C)(C)C", "c1ccncc1", "CSC", "OO"]
+SMILES = ["C", "CC", "CCO", "c1ccccc1", "CC(=O)O", "CC#N", "C[N+](C)(C)C", "[O-]C(=O)C", "CS(=O)(=O)C", "FC(F)F",
+          "ClCBr", "c1ccoc1", "OP(=O)(O)O", "C1CC1", "N#N", "O=C=O", "CC(C)(C)C", "c1ccncc1", "CSC", "OO"]
 
 
 def molecules() -> list[Graph]:

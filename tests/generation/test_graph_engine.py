@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.graph_models import MOLECULES, NAME, engine_of, make_graph_model, molecules, trees
 
 from bottega.core.errors import ControlError, InputError
 from bottega.core.graph import Graph
@@ -17,6 +16,7 @@ from bottega.core.smiles import read_smiles
 from bottega.data.graphs.synthetic import synthetic
 from bottega.generation.graph_sampler import GraphSampler, Limits
 from bottega.generation.graphs import CHUNK, GraphEngine
+from tests.graph_models import MOLECULES, NAME, engine_of, make_graph_model, molecules, trees
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.graph_models import model_of
 
 from bottega.codecs.graph import GraphCodec
 from bottega.core.errors import DataError
@@ -16,6 +13,7 @@ from bottega.core.recipe import DataSpec
 from bottega.data.graphs.dataset import GraphDataset
 from bottega.data.graphs.prepare import prepare_graphs
 from bottega.objectives.graphs import GraphTraining, breadth_first
+from tests.graph_models import model_of
 
 
 def matrices(count: int, share: float) -> list[NDArray[np.int64]]:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.graph_models import MOLECULES, NAME, make_graph_model
 
 from bottega.core.graph_rules import broken
 from bottega.core.smiles import read_smiles
 from bottega.data.graphs.read import from_plain
 from bottega.server import answers
 from bottega.workshop import works
+from tests.graph_models import MOLECULES, NAME, make_graph_model
 from tests.server.running import Running, serving
 
 PATH = "/v1/graphs/generations"

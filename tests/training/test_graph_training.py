@@ -143,7 +143,8 @@ def test_a_stopped_training_goes_on_with_the_same_bits(home: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("part", "match"), [
-    ({"generator": {"family": "graph", "depth": 99}}, "depth"), ({"generator": {"family": "graph", "width": 2}}, "width"),
+    ({"generator": {"family": "graph", "depth": 99}}, "depth"),
+    ({"generator": {"family": "graph", "width": 2}}, "width"),
     ({"generator": {"family": "graph", "kinds": 2}}, "decided by the graphs"), ({"base": "woods"}, "base"),
     ({"generator": {"family": "grahp"}}, "graph"), ({"objective": {"kind": "tables"}}, "objective"),
     ({"controls": {"steps": 3}}, "steps"), ({"codec": {"kind": "graph", "rule": "forest"}}, "forest")])

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.graph_models import make_graph_model
 
 from bottega.core.errors import ControlError
 from bottega.core.request import Controls, Request
@@ -15,6 +14,7 @@ from bottega.generation.graphs import GraphEngine
 from bottega.workshop import settings, works
 from bottega.workshop.job import Order
 from bottega.workshop.workshop import Workshop
+from tests.graph_models import make_graph_model
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ def generate(
     raw: Raw = False,
     save: Annotated[Path | None, typer.Option("--save", help="Keep request and result for 'reproduce'.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help=(
-        "PNG file to write; of tables Parquet, CSV or JSON Lines, of graphs SMILES or JSON Lines."), **_PICTURES)] = None,
+        "PNG file to write; of tables Parquet, CSV or JSON Lines, of graphs SMILES or JSON Lines."),
+        **_PICTURES)] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Also all pictures of --n on one sheet.", **_PICTURES)] = False,
     image: Annotated[Path | None, typer.Option("--image", help="Start from this picture: vary it, or lead it to the "
                                                "prompt as far as --strength says.", **_PICTURES)] = None,
