@@ -8,6 +8,7 @@ sampler asks before each decision.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,8 @@ from bottega.core.molecule import molecule_key, valences, write_smiles
 from bottega.core.validate import Strict, validate
 
 FILE = "graph_codec.json"
+
+_BREAKS = re.compile("[\x85\u2028\u2029]")  # end a line for readers of Unicode; JSON leaves them as they are
 
 Form = Literal["molecules", "graphs"]
 
@@ -117,10 +120,12 @@ class GraphCodec:
     def learn(self, graphs: Sequence[Graph], form: Form) -> GraphCodec:
         """Return a codec of the types of some graphs, those to validate on among them.
 
-        A set without edges gets one type of edge all the same.
+        A set without edges gets one type of edge all the same, of molecules the single bond.
         """
-        types = sorted({kind for graph in graphs for *_, kind in graph.edges}) or ["edge"]
-        return replace(self, form=form, kinds=tuple(sorted({kind for graph in graphs for kind in graph.nodes})),
+        codec = replace(self, form=form)
+        types = sorted({kind for graph in graphs for *_, kind in graph.edges})
+        types = types or ["1" if codec.rule == "molecule" or form == "molecules" else "edge"]
+        return replace(codec, kinds=tuple(sorted({kind for graph in graphs for kind in graph.nodes})),
                        types=tuple(types), largest=max(len(graph) for graph in graphs), graphs=len(graphs))
 
     def broken(self, graph: Graph) -> str:
@@ -160,8 +165,9 @@ class GraphCodec:
         """Return a graph in one line: the SMILES of a molecule, else JSON."""
         if self.form == "molecules":
             return write_smiles(graph)
-        return json.dumps({"nodes": list(graph.nodes), "edges": [list(edge) for edge in graph.edges]},
+        text = json.dumps({"nodes": list(graph.nodes), "edges": [list(edge) for edge in graph.edges]},
                           ensure_ascii=False)
+        return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     def key(self, graph: Graph) -> str:
         """Return a text that is equal for equal graphs.

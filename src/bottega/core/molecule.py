@@ -119,7 +119,9 @@ class _Writer:
     def __init__(self, graph: Graph, form: Graph, rank: dict[int, int]) -> None:
         self.graph, self.rank = graph, rank
         loose = {node for i, j, kind in form.edges if kind == "a" for node in (i, j)}
-        small = all(self._split(graph.nodes[node])[0] in _LOWER for node in loose)
+        # who reads lower case finds the double bonds by the smallest valence: a larger one has to be spelt out
+        small = all(self._split(graph.nodes[node])[0] in _LOWER and
+                    sum(map(int, graph.neighbours[node].values())) <= valences(graph.nodes[node])[0] for node in loose)
         self.lower = loose if small else set()
         self.form = form if small else graph
         self.rings: dict[int, list[tuple[int, int]]] = {}

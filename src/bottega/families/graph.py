@@ -107,7 +107,7 @@ class GraphGenerator(base.Generator):
         x, context = network.read(at)
         done = at.count == sizes[graph]
         kind = torch.where(done, self.config.kinds, nodes[graph, at.count.clamp_max(nodes.size(1) - 1)])
-        of_nodes = functional.cross_entropy(network.node_logits(context), kind, reduction="sum")
+        of_nodes = functional.cross_entropy(network.node_logits(context, at.count), kind, reduction="sum")
         of_edges = self._edge_nats(network, x, context, kind, at, edges)
         weight = torch.tensor(float(nodes.size(0)), device=nodes.device)
         return Loss(of_nodes + of_edges, weight, {"nodes": of_nodes.detach(), "edges": of_edges.detach()})

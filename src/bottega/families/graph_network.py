@@ -85,10 +85,20 @@ class GraphNetwork(nn.Module):
         last[some] = x[(at.count.cumsum(0) - 1)[some]]
         return x, self.whole(torch.cat([mean(x, at), last], 1)) + self.size(at.count)
 
-    def node_logits(self, context: Tensor) -> Tensor:
-        """Return logits of the next node's type, the last one for the end of the graph, float [P, kinds + 1]."""
+    def node_logits(self, context: Tensor, count: Tensor) -> Tensor:
+        """Return logits of the next node's type, the last one for the end of the graph, float [P, kinds + 1].
+
+        No graph is empty and none grows beyond the largest: what cannot follow is at minus infinity, so that the
+        probabilities of all graphs add up to 1.
+
+        Args:
+            context: of the prefixes, float [P, width].
+            count: their nodes, int64 [P].
+        """
         found: Tensor = self.next_kind(context)
-        return found
+        end = torch.arange(found.size(1), device=found.device) == found.size(1) - 1
+        full = count >= self.size.num_embeddings - 1
+        return found.masked_fill((count == 0)[:, None] & end | full[:, None] & ~end, float("-inf"))
 
     def joining(self, x: Tensor, target: Tensor) -> Tensor:
         """Return what an edge to a node adds to the decisions after it, float [N, width]; 0 for no edge.

@@ -57,10 +57,12 @@ class GraphSampler:
                  size: int | None = None) -> None:
         self.model, self.network, self.limits = model, model.best, limits
         self.temperature, self.size = temperature, size
+        # what the lightest edge takes: a node that has less left is closed, and without this would be waited for
+        self._least = 0 if limits.order is None else int(limits.order.min())
 
     @torch.no_grad()
     def draw(self, count: int, rng: torch.Generator) -> Drawn:
-        """Return `count` graphs; each is drawn in the same number of calls of `rng`, whatever the others become."""
+        """Return `count` graphs; how many numbers `rng` gives depends on all of them, so they repeat together only."""
         config, device = self.model.config, self.network.kind.weight.device
         most = config.largest if self.size is None else self.size
         nodes = torch.zeros(count, most, dtype=torch.int64, device=device)
@@ -73,7 +75,7 @@ class GraphSampler:
                           torch.full((len(alive),), step, device=device), config.types)
             x, context = self.network.read(at)
             free = self._free(nodes[alive, :step], edges[alive, :step, :step])
-            logits = self._allow_kinds(self.network.node_logits(context), step, most, free, at.low)
+            logits = self._allow_kinds(self.network.node_logits(context, at.count), step, free, at.low)
             kind = self._pick(logits, rng, count, alive, nats)
             ended = kind == config.kinds
             sizes[alive[ended]] = step
@@ -99,17 +101,14 @@ class GraphSampler:
         cost = torch.cat([self.limits.order.new_zeros(1), self.limits.order])
         return self.limits.capacity[nodes] - cost[edges].sum(2)
 
-    def _allow_kinds(self, logits: Tensor, step: int, most: int, free: Tensor | None, low: Tensor) -> Tensor:
+    def _allow_kinds(self, logits: Tensor, step: int, free: Tensor | None, low: Tensor) -> Tensor:
         """Return logits with what may not follow at minus infinity."""
-        logits = logits.clone()
-        if step == 0 or (self.size is not None and step < self.size):
-            logits[:, -1] = _NEVER
-        if step == most:
-            logits[:, :-1] = _NEVER
+        if self.size is not None:
+            logits[:, -1 if step < self.size else slice(-1)] = _NEVER
         if self.limits.capacity is not None and free is not None and self.limits.connected and step:
-            open_ = (free > 0) & (torch.arange(step, device=low.device) >= low[:, None])
+            open_ = (free >= self._least) & (torch.arange(step, device=low.device) >= low[:, None])
             full = ~open_.any(1)
-            logits[:, :-1][:, self.limits.capacity <= 0] = _NEVER
+            logits[:, :-1][:, self.limits.capacity < self._least] = _NEVER
             logits[full, :-1] = _NEVER
             logits[full, -1] = 0.0  # also where more nodes are asked for: the graph cannot grow
         return logits
@@ -126,7 +125,7 @@ class GraphSampler:
         own = None if self.limits.capacity is None else self.limits.capacity[kind]
         open_ = torch.arange(step, device=device) >= low[:, None]
         if free is not None:
-            open_ = open_ & (free > 0)
+            open_ = open_ & (free >= self._least)
         last = step - 1 - open_.flip(1).int().argmax(1)  # the last node that could still be joined
         for node in range(int(low.min()), step):
             left = torch.full((rows,), step - 1 - node, device=device)

@@ -32,6 +32,8 @@ from bottega.data.tables.dataset import content_digest
 DRAWN = 500  # graphs of a known distribution, unless data.limit says how many
 _FEWEST = 2
 
+_Named = tuple[str, Graph]  # what decides the split of a graph comes first
+
 
 def prepare_graphs(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -> GraphDataset[Codec]:
     """Prepare graphs, or return the set that was made from the same input and settings before.
@@ -75,14 +77,19 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> GraphDatase
             say(f"preparing again: {error.problem}")
     found, form, read = _read(spec)
     codec = codec.learn([graph for graph, _ in found], form)
-    parts: dict[Any, list[Graph]] = {split: [] for split in SPLITS}
+    parts: dict[Any, list[_Named]] = {split: [] for split in SPLITS}
     broken: Counter[str] = Counter()
     for graph, origin in track(found, "checking graphs", len(found)):
-        reason = codec.broken(graph)
+        reason, name = codec.broken(graph), origin
+        if not reason and not origin:
+            try:
+                name = codec.key(graph)
+            except DataError as error:  # one graph without a name must not cost all others
+                reason = error.problem
         if reason:
             broken[re.sub(r"\d+", "#", reason)] += 1
             continue
-        parts["validation" if _share(origin or codec.key(graph)) < spec.validation else "train"].append(graph)
+        parts["validation" if _share(name) < spec.validation else "train"].append((name, graph))
     for reason, count in broken.most_common():
         say(f"{count} of {len(found)} graphs are left out: {reason}")
     kept = parts["train"] + parts["validation"]
@@ -91,12 +98,13 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> GraphDatase
                         where="data.sources", fix="give more, or another codec.rule or codec.largest")
     for few, many in (("validation", "train"), ("train", "validation")):
         if not parts[few]:
-            parts[few].append(parts[many].pop())
-    codec = codec.learn(kept, form)
+            parts[few], parts[many] = _moved(parts[many])
+    codec = codec.learn([graph for _, graph in kept], form)
+    graphs = {split: [graph for _, graph in part] for split, part in parts.items()}
     with atomic_dir(path, replace=True) as folder:
         with timed(f"writing {len(kept):,} graphs"):
             for split in SPLITS:
-                _write(folder, split, parts[split], codec)
+                _write(folder, split, graphs[split], codec)
         codec.save(folder)
         files = file_table(folder)
         digest = content_digest(files)
@@ -105,8 +113,8 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> GraphDatase
         facts = {"codec": codec.describe(), "dropped": dict(broken),
                  "licences": sorted({licence.spdx for licence in licences}),
                  "stages": {"read": read, "kept": len(kept), "dropped": sum(broken.values())},
-                 "splits": {split: {"graphs": len(parts[split]), "nodes": sum(map(len, parts[split])),
-                                    "edges": sum(len(graph.edges) for graph in parts[split])} for split in SPLITS}}
+                 "splits": {split: {"graphs": len(graphs[split]), "nodes": sum(map(len, graphs[split])),
+                                    "edges": sum(len(graph.edges) for graph in graphs[split])} for split in SPLITS}}
         fields = {"nodes": ("sc:Integer", "types of nodes, graph after graph")}
         write_json(folder / CARD, make_card(name, spec, files, digest, facts, kind="graphs", rows="nodes-train.npy",
                                             fields=fields))
@@ -145,6 +153,14 @@ def _read(spec: DataSpec) -> tuple[list[tuple[Graph, str]], Any, int]:
 def _share(text: str) -> float:
     """Return a number from 0 to 1 that depends on a text alone: equal graphs are on one side of a split."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _moved(graphs: list[_Named]) -> tuple[list[_Named], list[_Named]]:
+    """Return the last graph with those equal to it, and the others; all equal: one of them, and the rest."""
+    last = [one for one in graphs if one[0] == graphs[-1][0]]
+    if len(last) == len(graphs):
+        return graphs[-1:], graphs[:-1]
+    return last, [one for one in graphs if one[0] != graphs[-1][0]]
 
 
 def _write(folder: Path, split: str, graphs: list[Graph], codec: Any) -> None:

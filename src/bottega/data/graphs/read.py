@@ -105,12 +105,12 @@ def from_plain(value: Any) -> Graph:
         raise DataError(f"{_shown(value)} has no 'nodes' and 'edges'",
                         fix='write {"nodes": ["a", "b"], "edges": [[0, 1, "c"]]}')
     nodes, edges = value["nodes"], value["edges"]
-    if not isinstance(nodes, list) or not all(isinstance(node, str) and node for node in nodes):
+    if not isinstance(nodes, list) or not all(map(_is_type, nodes)):
         raise DataError(f"nodes are {_shown(nodes)}, not a list of type names", fix='write "nodes": ["a", "b"]')
     if not isinstance(edges, list):
         raise DataError(f"edges are {_shown(edges)}, not a list", fix='write "edges": [[0, 1, "c"]]')
     for edge in edges:
-        if not (isinstance(edge, list) and [type(part) for part in edge] == [int, int, str] and edge[2]):
+        if not (isinstance(edge, list) and [type(part) for part in edge] == [int, int, str] and _is_type(edge[2])):
             raise DataError(f"an edge is {_shown(edge)}, not [node, node, type]", fix='write an edge as [0, 1, "c"]')
     return Graph.of(nodes, [(one, other, kind) for one, other, kind in edges])
 
@@ -118,6 +118,11 @@ def from_plain(value: Any) -> Graph:
 def to_plain(graph: Graph) -> dict[str, Any]:
     """Return a graph as an object of JSON; `from_plain` reads it back."""
     return {"nodes": list(graph.nodes), "edges": [list(edge) for edge in graph.edges]}
+
+
+def _is_type(value: Any) -> bool:
+    """Whether it is a text that can be written to a file again: halves of a character, as JSON allows, cannot."""
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
