@@ -18,7 +18,7 @@ from bottega.core.smiles import read_smiles
 from bottega.core.validate import validate
 from bottega.data.graphs.prepare import prepare_graphs
 from bottega.data.graphs.synthetic import synthetic
-from bottega.families.graph import GraphGenerator
+from bottega.families.graph import GraphConfig, GraphGenerator
 from bottega.generation.graphs import GraphEngine
 from bottega.training.media_graphs import build_graphs
 
@@ -47,8 +47,7 @@ def model_of(codec: GraphCodec, *, depth: int = 1, width: int = 16, seed: int = 
     """Return an untrained model of a codec's graphs, in evaluation mode."""
     torch.manual_seed(seed)
     facts = {"kinds": len(codec.kinds), "types": len(codec.types), "largest": codec.largest}
-    config = GraphGenerator.Config.derive(depth, facts, {"width": width, **overrides})
-    return GraphGenerator(config).eval()
+    return GraphGenerator(GraphConfig.derive(depth, facts, {"width": width, **overrides})).eval()
 
 
 def engine_of(graphs: Sequence[Graph], rule: str, form: Form = "graphs", *, seed: int = 0,

@@ -101,7 +101,8 @@ def test_what_breaks_the_rule_is_told() -> None:
 
 
 def test_bad_settings_and_bad_files_are_refused(tmp_path: Path) -> None:
-    for settings in ({"rule": "forest"}, {"largest": 0}, {"largest": 257}, {"rules": []}):
+    refused: list[dict[str, object]] = [{"rule": "forest"}, {"largest": 0}, {"largest": 257}, {"rules": []}]
+    for settings in refused:
         with pytest.raises(RecipeError):
             GraphCodec.of(settings)
     (tmp_path / FILE).write_text('{"kind": "table"}')

@@ -63,3 +63,12 @@ def test_parts() -> None:
 def test_what_is_no_graph(nodes: list[str], edges: list[tuple[int, int, str]], said: str) -> None:
     with pytest.raises(DataError, match=said):
         Graph.of(nodes, edges)
+
+
+def test_signs_in_types_do_not_make_graphs_alike() -> None:
+    pairs = [(Graph.of(["a,b", "c"], []), Graph.of(["a", "b,c"], [])),
+             (Graph.of(["a", "b|0-1:x"], []), Graph.of(["a", "b"], [(0, 1, "x|")])),
+             (Graph.of(["a", "a", "a"], [(0, 1, "x,0-2:x")]), Graph.of(["a", "a", "a"], [(0, 1, "x"), (0, 2, "x")])),
+             (Graph.of(["a\\", "b"], []), Graph.of(["a", "\\b"], []))]
+    for one, other in pairs:
+        assert canonical(one) != canonical(other)

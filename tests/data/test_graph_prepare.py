@@ -51,12 +51,12 @@ def test_known_distributions_and_files(prepare: Prepare, tmp_path: Path) -> None
     assert len(prepare("trees", "communities", limit=20).graphs("train")) > 20
     graphs = [path_of(count) for count in range(1, 9)] + [Graph.of(["b"] * 5, [(1, 3, "y")])]
     own = prepare(lines(tmp_path / "own.jsonl", *graphs))
-    assert {graph for split in ("train", "validation") for graph in own.graphs(split)} == set(graphs)  # type: ignore[arg-type]
+    assert {graph for split in ("train", "validation") for graph in own.graphs(split)} == set(graphs)
     assert (own.codec.kinds, own.codec.types, own.codec.largest) == (("a", "b"), ("x", "y"), 8)
     (tmp_path / "some.smi").write_text("\n".join(SMILES))
     found = prepare(tmp_path / "some.smi")
     assert found.codec.form == "molecules"
-    assert {found.codec.key(graph) for split in ("train", "validation") for graph in found.graphs(split)} == {  # type: ignore[arg-type]
+    assert {found.codec.key(graph) for split in ("train", "validation") for graph in found.graphs(split)} == {
         found.codec.key(graph) for graph in molecules()}
 
 
@@ -139,10 +139,10 @@ def test_equal_molecules_are_on_one_side_of_the_split(prepare: Prepare, tmp_path
     for validation in (0.001, 0.3, 0.6, 0.899):
         (tmp_path / "some.smi").write_text("\n".join(written))
         data = prepare(tmp_path / "some.smi", validation=validation)
-        sides = [{data.codec.key(graph) for graph in data.graphs(split)} for split in ("train", "validation")]  # type: ignore[arg-type]
+        sides = [{data.codec.key(graph) for graph in data.graphs(split)} for split in ("train", "validation")]
         assert all(sides)
         assert not sides[0] & sides[1]
-        assert sum(len(data.coded(split)) for split in ("train", "validation")) == len(written)  # type: ignore[arg-type]
+        assert sum(len(data.coded(split)) for split in ("train", "validation")) == len(written)
 
 
 def test_copies_of_one_graph_are_on_both_sides(prepare: Prepare, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Two graphs are the same when one is the other with its nodes in another order; `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +106,13 @@ def canonical(graph: Graph) -> str:
         DataError: as in `canonical_order`.
     """
     ordered = graph.permuted(canonical_order(graph))
-    return ",".join(ordered.nodes) + "|" + ",".join(f"{i}-{j}:{kind}" for i, j, kind in ordered.edges)
+    return ",".join(map(_escaped, ordered.nodes)) + "|" + ",".join(
+        f"{i}-{j}:{_escaped(kind)}" for i, j, kind in ordered.edges)
+
+
+def _escaped(kind: str) -> str:
+    """Return a type in which nothing can be taken for the end of it."""
+    return re.sub(r"[\\,|]", r"\\\g<0>", kind)
 
 
 class _Search:

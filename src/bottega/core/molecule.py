@@ -57,9 +57,13 @@ def delocalised(graph: Graph) -> set[tuple[int, int]]:
             partner[one] = None if one in partner else other
             partner[other] = None if other in partner else one
     found: set[tuple[int, int]] = set()
-    for start, end in partner.items():
-        if end is not None and (min(start, end), max(start, end)) not in found:
-            path = _alternating(graph, partner, [start, end], start)
+    for one, other, kind in graph.edges:
+        # every single bond is asked for, as one ring may hide another that is closed by other single bonds
+        start, end = partner.get(one), partner.get(other)
+        if kind == "1" and start is not None and end is not None and (one, other) not in found:
+            # both ways round: an atom with two double bonds lets a ring pass in one of them only
+            path = (_alternating(graph, partner, [start, one, other, end], start)
+                    or _alternating(graph, partner, [end, other, one, start], end))
             for here, there in zip(path, path[1:] + path[:1], strict=True):
                 found.add((min(here, there), max(here, there)))
     return found
@@ -113,17 +117,47 @@ def write_smiles(graph: Graph) -> str:
                     sorted(graph.components(), key=lambda part: min(rank[node] for node in part)))
 
 
+def _settled(graph: Graph, form: Graph, rank: dict[int, int]) -> Graph:
+    """Return the molecule with the double bonds of its delocalised rings where ranks want them: one of all ways."""
+    loose = {(i, j) for i, j, kind in form.edges if kind == "a"}
+    left = dict.fromkeys(range(len(graph)), 0)  # double bonds that a node still wants
+    for i, j, kind in graph.edges:
+        if (i, j) in loose and kind == "2":
+            left[i], left[j] = left[i] + 1, left[j] + 1
+    chosen: set[tuple[int, int]] = set()
+
+    def place() -> bool:
+        node = min((node for node, wants in left.items() if wants), key=rank.__getitem__, default=None)
+        if node is None:
+            return True
+        for other in sorted(graph.neighbours[node], key=rank.__getitem__):
+            pair = (min(node, other), max(node, other))
+            if pair in loose and pair not in chosen and left[other]:
+                chosen.add(pair)
+                left[node], left[other] = left[node] - 1, left[other] - 1
+                if place():
+                    return True
+                chosen.remove(pair)
+                left[node], left[other] = left[node] + 1, left[other] + 1
+        return False
+
+    place()
+    return Graph(graph.nodes, tuple((i, j, ("1", "2")[(i, j) in chosen] if (i, j) in loose else kind)
+                                    for i, j, kind in graph.edges))
+
+
 class _Writer:
     """Writes one component by a walk in the order of ranks."""
 
     def __init__(self, graph: Graph, form: Graph, rank: dict[int, int]) -> None:
-        self.graph, self.rank = graph, rank
+        self.rank = rank
         loose = {node for i, j, kind in form.edges if kind == "a" for node in (i, j)}
         # who reads lower case finds the double bonds by the smallest valence: a larger one has to be spelt out
         small = all(self._split(graph.nodes[node])[0] in _LOWER and
                     sum(map(int, graph.neighbours[node].values())) <= valences(graph.nodes[node])[0] for node in loose)
         self.lower = loose if small else set()
-        self.form = form if small else graph
+        self.form = form if small else _settled(graph, form, rank)
+        self.graph = graph if small else self.form
         self.rings: dict[int, list[tuple[int, int]]] = {}
         self.children: dict[int, list[int]] = {}
 
