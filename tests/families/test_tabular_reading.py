@@ -84,3 +84,20 @@ def test_rows_can_be_taken_again(model: tuple[Tabular, torch.Tensor, torch.Tenso
     chosen = torch.tensor([3, 3, 0])
     reading.take(chosen)
     assert torch.allclose(reading.logits(1), before[chosen], atol=1e-5)
+
+
+@torch.no_grad()
+def test_numbers_without_codes_have_the_chances_of_the_codes(
+        model: tuple[Tabular, torch.Tensor, torch.Tensor]) -> None:
+    whole, codes, places = model
+    column = next(place for place, gone in enumerate(whole.base.missing) if gone and whole.base.ordered[place])
+    reading = Reading(whole, whole.base, len(codes))
+    reading.see(0, codes[:, 0], places[:, 0])
+    count = 20_000
+    reading.take(torch.zeros(count, dtype=torch.int64))
+    found, inside = whole.base.number(column, reading.means, reading.spread(), (torch.arange(count) + 0.5) / count)
+    share = torch.bincount(found, minlength=whole.base.sizes[column]) / count
+    wanted = whole.base.column_logits(column, reading.means[:1], reading.spread())[0].softmax(0)
+    assert torch.allclose(share, wanted, atol=2e-3)
+    assert float(inside.min()) > 0
+    assert float(inside.max()) < 1

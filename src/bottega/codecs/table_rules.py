@@ -8,7 +8,7 @@
     unique (code)            no two rows alike in these columns
 
 A name that is no plain word stands in backquotes. A text is parsed and walked, never executed.
-`pytest tests/codecs/test_table_rules.py` exercises it.
+`pytest tests/codecs/test_table.py` exercises it.
 """
 
 from __future__ import annotations

@@ -135,9 +135,10 @@ class Copula(nn.Module):
         found = torch.zeros(codes.size(0), len(own), device=codes.device)
         if self.ordered[column]:
             found[:, 0] = self._value(codes + start, places)
-        feature = self._feature[start:start + self.sizes[column]][codes]
-        some = (feature >= 0).nonzero()[:, 0]
-        found[some, feature[some] - own[0] if own else feature[some]] = 1.0
+        if len(own) > self.ordered[column]:
+            feature = self._feature[start:start + self.sizes[column]][codes]
+            some = (feature >= 0).nonzero()[:, 0]
+            found[some, feature[some] - own[0]] = 1.0
         return found
 
     def _value(self, flat: Tensor, inside: Tensor) -> Tensor:
@@ -168,6 +169,23 @@ class Copula(nn.Module):
         # far out in a tail the masses are all alike: there the place is even
         found = torch.where((to - from_).abs() < 1e-5, low + (high - low) * draw, found)
         return torch.minimum(torch.maximum(found, low), high).clamp(1e-3, 1 - 1e-3)
+
+    def number(self, column: int, means: Tensor, spread: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes int64 [B] and places float32 [B] of an ordered column, drawn by the Gaussian without its codes.
+
+        Args:
+            column: an ordered one.
+            means, spread: of `conditional`: [B, F] and [F].
+            draw: float32 [B], even in [0, 1).
+        """
+        start, shown, own = int(self.starts[column]), self.sizes[column] - self.missing[column], self.columns[column]
+        there = 1 - means[:, own[1]].clamp(_FLOOR, 1 - _FLOOR) if self.missing[column] else torch.ones_like(draw)
+        z = means[:, own[0]] + spread[own[0]].clamp_min(1e-3) * _score(draw / there)
+        codes = torch.searchsorted(self.high[start:start + shown - 1].contiguous(), z.contiguous())
+        below, above = _mass(self.low[start + codes]), _mass(self.high[start + codes])
+        places = ((_mass(z) - below) / (above - below).clamp_min(1e-9)).clamp(1e-3, 1 - 1e-3)
+        gone = draw >= there
+        return torch.where(gone, shown, codes), torch.where(gone, 0.5, places)
 
     @torch.no_grad()
     def fit(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -222,7 +240,10 @@ class Copula(nn.Module):
         found = self.log_share[start:start + size].expand(means.size(0), -1).clone()
         feature = self._feature[start:start + size]
         coded = (feature >= 0).nonzero()[:, 0]
-        found[:, coded] = means[:, feature[coded]].clamp(_FLOOR, 1.0).log()
+        if len(coded) == size and size:  # the features of a column stand side by side, in the order of its codes
+            found = means[:, int(feature[0]):int(feature[-1]) + 1].clamp(_FLOOR, 1.0).log()
+        else:
+            found[:, coded] = means[:, feature[coded]].clamp(_FLOOR, 1.0).log()
         if self.ordered[column]:
             own, shown = self.columns[column], size - self.missing[column]
             edges = torch.cat([self.low[start:start + shown], self.high[start + shown - 1:start + shown]])

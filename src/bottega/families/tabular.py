@@ -49,7 +49,7 @@ class TabularConfig(base.Config):
         place: of sequences: the column whose code 0 marks the first rows, which have a base of their own: nothing goes
             before them, so they spread more widely. None where all rows are alike.
         depth: residual blocks.
-        width: of the network.
+        width: of the network; 64 where there are fewer than 2,000 rows to train on.
         drop: share of units left out in training.
         forget: share of visible codes that training hides from the network, which then sees their features only: who
             reads every code knows the rows by heart.

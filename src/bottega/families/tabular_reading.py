@@ -63,15 +63,16 @@ class Reading:
             column: a hidden one.
             codes: int64 [B], places: float32 [B], what the rows hold.
         """
-        own, values = self.base.columns[column], self.base.encode_column(column, codes, places)
-        if own:
+        values, features = self.base.encode_column(column, codes, places), self.base.columns[column]
+        if features:
+            own = slice(features[0], features[-1] + 1)
             spread = self._covariance[:, own]
             noise = self.base.covariance.diagonal()[own] * RIDGE + 1e-9
             gain = torch.linalg.solve(spread[own] + torch.diag(noise), spread.T).T
             self._covariance -= gain @ spread.T
             gain[self._seen] = 0.0  # what is seen stands as it is
-            gain[own] = torch.eye(len(own), dtype=gain.dtype, device=gain.device)
-            self._seen += own
+            gain[own] = torch.eye(len(features), dtype=gain.dtype, device=gain.device)
+            self._seen += features
             off = values - self.means[:, own]
             self.means += off @ gain.T.float()
             if not self._plain:

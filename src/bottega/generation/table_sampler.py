@@ -111,6 +111,11 @@ class Sampler:
         """Draw one column in place and make it visible; return the log-probability of what was allowed, [B]."""
         model, rows = self.model, codes.size(0)
         size, device = model.config.sizes[column], codes.device
+        draws = torch.from_numpy(_spread(np.random.default_rng([seed, chunk, column]), rows)).to(device, torch.float32)
+        if reading.plain and model.config.ordered[column] and self._whole(column, allowed):
+            codes[:, column], places[:, column] = reading.base.number(column, reading.means, reading.spread(), draws)
+            reading.see(column, codes[:, column], places[:, column])
+            return torch.zeros(rows, device=device)
         logits = reading.logits(column)
         if self.temperature != 1:
             logits = logits / self.temperature if self.temperature > 0 else logits * 1e6
@@ -123,8 +128,7 @@ class Sampler:
             low, high = torch.from_numpy(allowed.low).to(device), torch.from_numpy(allowed.high).to(device)
             logits = logits + (high - low).clamp_min(1e-6).log()  # only a part of an end group is asked for
         share = (logits - logits.amax(1, keepdim=True)).exp_().cumsum(1)
-        draws = _spread(np.random.default_rng([seed, chunk, column]), rows)[:, None]
-        found = (share < torch.from_numpy(draws).to(device, torch.float32) * share[:, -1:]).sum(1).clamp_max(size - 1)
+        found = (share < draws[:, None] * share[:, -1:]).sum(1).clamp_max(size - 1)
         codes[:, column] = found
         if model.config.ordered[column]:
             inside = _spread(np.random.default_rng([seed, chunk, column + _PLACE]), rows)
@@ -133,6 +137,10 @@ class Sampler:
                                                  high[found])
         reading.see(column, found, places[:, column])
         return logits.logsumexp(1) - whole if whole is not None else torch.zeros(rows, device=device)
+
+    def _whole(self, column: int, allowed: Allowed | None) -> bool:
+        """Return whether all codes of a column may be drawn as the model has them."""
+        return allowed is None and self.temperature == 1 and not self.forbidden[column]
 
 
 def _spread(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:

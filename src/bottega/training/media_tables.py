@@ -26,6 +26,7 @@ from bottega.objectives.tables import Stage
 from bottega.training.sizes import Sizes
 
 _SHOWN = 4  # rows of a sample; two entities may have more
+_FEW, _NARROW = 2000, 64  # training rows under which a wide network knows them by heart, and the width then
 _FACTS = {"sizes": [2, 2], "ordered": [False, False], "missing": [False, False], "shares": [0.5] * 4}
 
 
@@ -139,4 +140,7 @@ def build_table(recipe: Recipe, codec: TableCodec) -> Tabular:
              "shares": [share for coding in codings for share in coding.share],
              "place": codec.place if codec.layout else None} if codings else _FACTS
     config: Any = family.Config
-    return family(config.derive(recipe.generator.depth, facts, recipe.generator.overrides))
+    keys = dict(recipe.generator.overrides)
+    if 0 < codec.rows < _FEW:
+        keys.setdefault("width", _NARROW)
+    return family(config.derive(recipe.generator.depth, facts, keys))
