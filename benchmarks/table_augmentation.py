@@ -191,6 +191,12 @@ def pages(results: dict[str, list[dict[str, dict[str, float]]]], seeds: list[int
             cells = [signed(gain(found, arm, score)) for found in results.values()]
             lines.append(f"| *gain over {called}* | {' | '.join(cells)} |")
         lines.append("")
+    won = []
+    for arm, called in AGAINST.items():
+        gains = [gain(found, arm, "f1") for found in results.values()]
+        won.append(f"over {called} {sum(one['low'] > 0 for one in gains)} better and "
+                   f"{sum(one['high'] < 0 for one in gains)} worse")
+    lines += [f"F1 at 0.5, tables of {len(results)} whose interval leaves zero out: {'; '.join(won)}.", ""]
     rows = [f"{SETS[name].title} {CASES[name].target} = {found[0]['rows']['train']:.0f} training rows, "
             f"{np.mean([one['rows']['support'] for one in found]):.0f} of the class, "
             f"{np.mean([one['rows']['added'] for one in found]):.0f} added, {found[0]['rows']['test']:.0f} test rows, "

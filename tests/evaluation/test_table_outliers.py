@@ -55,11 +55,8 @@ def test_few_records_say_nothing() -> None:
     assert outliers(few, few, few) is None
 
 
-def test_the_gate_names_planted_outliers() -> None:
+def test_the_gate_names_planted_outliers() -> None:  # that it passes fresh rows: test_tables
     train, plants = with_planted(20)
-    held = people(200, 1)
-    leaky, clean = (judge_table(rows, train, held, seed=0, quick=True)
-                    for rows in (join([people(192, 2), plants]), people(200, 2)))
-    assert any("stand most alone" in reason for reason in gate(leaky))
-    assert not any("stand most alone" in reason for reason in gate(clean))
-    assert leaky.score("isolated records").value > clean.score("isolated records").value
+    scores = judge_table(join([people(192, 2), plants]), train, people(200, 1), seed=0, quick=True)
+    assert any("stand most alone" in reason for reason in gate(scores))
+    assert scores.score("isolated records").value > 0.2

@@ -19,7 +19,7 @@ from bottega.evaluation.table_distances import Points, closest, distances, point
 from bottega.evaluation.table_views import View, row_keys, sample, views
 
 SHARE, FEWEST, RECORDS = 0.1, 10, 100  # of the records the most isolated tenth, but 10 to 100 of either side
-NEAR = 1 / 3  # of the way to the nearest other real record: nearer than that is no neighbour, but the record itself
+NEAR = 0.2  # of the way to the nearest other real record: nearer than that is no neighbour, but the record itself
 
 
 @dataclass(frozen=True, slots=True)
