@@ -46,7 +46,8 @@ class TableModel:
         return self.engine.codec.given
 
     def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | Sequence[str] | None = None,
-               balance: Mapping[str, Mapping[str, float]] | None = None, temperature: float | None = None) -> Table:
+               balance: Mapping[str, Mapping[str, float]] | None = None, fair: Mapping[str, str] | None = None,
+               temperature: float | None = None) -> Table:
         """Return new rows, exactly as many as asked; the same seed makes the same ones.
 
         They stay in this process, so the release gate is not asked; before they leave it, look at `report().reasons`.
@@ -57,13 +58,15 @@ class TableModel:
             seed: of all chance.
             conditions: texts such as "age > 70", or column → value, list, {"min": …, "max": …}, None for missing.
             balance: one column → level → share.
+            fair: one column of levels → another that it shall say nothing about, such as {"income": "sex"}.
             temperature: 1 is the model's own distribution.
 
         Raises:
             ControlError: an unknown column or level, or conditions that no row can meet.
         """
         asked = list(conditions) if isinstance(conditions, Sequence) else dict(conditions) if conditions else None
-        return self.engine.sample(rows, seed=seed, conditions=asked, balance=balance, temperature=temperature)
+        return self.engine.sample(rows, seed=seed, conditions=asked, balance=balance, fair=fair,
+                                  temperature=temperature)
 
     def sample_linked(self, entities: int, *, seed: int = 0,
                       conditions: Mapping[str, Any] | Sequence[str] | None = None,

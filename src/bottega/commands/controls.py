@@ -35,6 +35,7 @@ _OPTIONS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "nodes": (int, (), "Of graphs: nodes of each."),
     "where": (list[str], (), "Of tables: what every row holds, such as 'age > 70' (repeatable)."),
     "balance": (list[str], (), "Of tables: COLUMN:LEVEL=SHARE, such as income:high=0.5 (repeatable)."),
+    "fair": (str, (), "Of tables: TARGET:GROUP, such as income:sex: the first says nothing about the second."),
     "best_of": (int, (), "Make this many, keep the n most probable."),
     "json_schema": (Path, (), "File with the JSON schema the output must match."),
     "regex": (str, (), "Regular expression the output must match."),
@@ -104,6 +105,12 @@ def parse_controls(values: dict[str, Any]) -> Controls:
         values["logit_bias"] = biases
     if "where" in values:
         values["conditions"] = values.pop("where")
+    if "fair" in values:
+        target, _, group = str(values["fair"]).partition(":")
+        if not (target and group):
+            raise ControlError(f"fair: '{values['fair']}' is not TARGET:GROUP", where="command line",
+                               fix="for instance --fair income:sex")
+        values["fair"] = {target: group}
     if "balance" in values:
         shares: dict[str, dict[str, float]] = {}
         for item in values["balance"]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bottega.core.request import Controls
 
 app = typer.Typer(no_args_is_help=True, help="Fit a table, fill its gaps, score its rows, judge what was made.")
-_ONLY = ("rows", "conditions", "balance")  # controls that only a model of tables understands
+_ONLY = ("rows", "conditions", "balance", "fair")  # controls that only a model of tables understands
 
 
 def wanted(prompt: str, model: str | None, controls: Controls) -> str | None:

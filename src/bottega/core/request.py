@@ -81,6 +81,7 @@ class Controls(Strict):
         conditions: what every row holds, as texts ("age > 70"), or as column → value, list of values,
             {"min": …, "max": …}, or null for missing.
         balance: one column → level → share of the rows.
+        fair: one column of levels → another, which it shall say nothing about: `{"income": "sex"}`.
         seconds, voice, mood: for families of other media; the rest refuse them.
     """
 
@@ -111,6 +112,7 @@ class Controls(Strict):
     nodes: int | None = Field(default=None, ge=1, le=100_000)
     conditions: dict[str, Any] | list[str] | None = None
     balance: dict[str, dict[str, float]] | None = None
+    fair: dict[str, str] | None = None
 
     @field_validator("stop")
     @classmethod

@@ -152,7 +152,7 @@ class Tabular(base.Generator):
 
     family: ClassVar[str] = "tabular"
     Config: ClassVar[type[base.Config]] = TabularConfig
-    understands: ClassVar[frozenset[str]] = frozenset({"rows", "seed", "temperature", "conditions", "balance"})
+    understands: ClassVar[frozenset[str]] = frozenset({"rows", "seed", "temperature", "conditions", "balance", "fair"})
     config: TabularConfig
     best_loss: Tensor
     misses: Tensor

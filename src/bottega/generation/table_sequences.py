@@ -19,14 +19,13 @@ from bottega.codecs.table import TableCodec
 from bottega.codecs.table_ids import FreshIds
 from bottega.core.table import Table, join, typed
 from bottega.families.tabular import Tabular
-from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
+from bottega.generation.table_parts import Part
 from bottega.generation.table_sampler import CHUNK, Allowed, Drawn, Sampler
 
 _TRIES = 4        # draws of a row that breaks a rule, after which its entity is given up
 _COPIES = 16      # of such a row in a draw, as far as there is room in the chunk: they cost nothing there
 _TOGETHER = 16    # chunks of entities that are made together: their late rows share chunks
-Part = tuple[str, Mapping[int, Allowed], list[Condition], int]  # what it is called, and asked of, how many entities
 
 
 class SequenceSampler:
@@ -172,7 +171,8 @@ def chunks(model: Tabular, codec: TableCodec, parts: Iterable[Part], seed: int, 
     sampler, keep, ids, given = SequenceSampler(model, codec, seed=seed, temperature=temperature), Keep(codec), \
         FreshIds(), 0
     support, known = Support(expected=codec.entities), codec.entities
-    for name, allowed, conditions, rows in parts:
+    for part in parts:
+        name, allowed, conditions, rows = part.name, part.asked, part.conditions, part.rows
         left, empty = rows, 0
         while left:
             made = []

@@ -27,13 +27,14 @@ from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.core.table import Table, join
 from bottega.families.tabular import Tabular
 from bottega.families.tabular_reading import Reading
-from bottega.generation import table_conditions, table_sequences
+from bottega.generation import table_conditions, table_parts, table_sequences
 from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
-from bottega.generation.table_sampler import CHUNK, LARGE, Allowed, Sampler
+from bottega.generation.table_sampler import CHUNK, LARGE, Sampler
 
 _ROWS = 1000        # when nobody says how many
 _MANY = 20_000  # rows from which on they are made in large chunks, which go faster and mix less
+_SHARES = 1 << 30  # number of the chunk that shares are read from
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class TablePlan:
         seed: that makes the same rows again.
         rows: to make; of sequences, entities: each comes with all its rows.
         conditions: in the types of the columns.
-        asked: what they say of the latent columns.
         wanted: outputs: one table.
         prompt: tokens read: none.
     """
@@ -54,7 +54,6 @@ class TablePlan:
     seed: int
     rows: int
     conditions: tuple[Condition, ...]
-    asked: Mapping[int, Allowed]
     wanted: int = 1
     prompt: tuple[int, ...] = ()
 
@@ -80,7 +79,7 @@ class TableEngine:
     """
 
     family = "tabular"
-    understands = frozenset({"rows", "seed", "temperature", "conditions", "balance"})
+    understands = Tabular.understands
     at_once = 1
     takes_turns = True
 
@@ -121,14 +120,13 @@ class TableEngine:
                              fix='leave it empty and say what is wanted with conditions: --where "age > 70"')
         controls = request.controls.over(self.controls)
         conditions = tuple(table_conditions.of(controls.conditions or {}, self.codec))
-        asked = table_conditions.allowed(list(conditions), self.codec)
-        if controls.balance:
-            self._balance(controls.balance)
+        table_conditions.allowed(list(conditions), self.codec)  # refuses what cannot be
+        table_parts.check(controls, self.codec)
         if controls.seed is None:
             controls = controls.model_copy(update={"seed": secrets.randbits(53)})
         assert controls.seed is not None
         return TablePlan(request.model_copy(update={"controls": controls}), controls.seed, controls.rows or _ROWS,
-                         conditions, asked)
+                         conditions)
 
     def steps(self, plan: TablePlan) -> Iterator[list[Step]]:
         """Yield chunks of rows: the data of a step is a `Table`; the last one says `finish`, and what to know of them.
@@ -149,25 +147,26 @@ class TableEngine:
         """
         temperature = 1.0 if plan.controls.temperature is None else plan.controls.temperature
         if self.codec.layout is not None:
-            yield from table_sequences.chunks(self.model, self.codec, self._parts(plan), plan.seed, temperature,
+            found = table_parts.parts(plan.controls, plan.rows, self.codec, lambda: join([]))  # fair is refused
+            yield from table_sequences.chunks(self.model, self.codec, found, plan.seed, temperature,
                                               asked=bool(plan.conditions))
             return
         sampler = Sampler(self.model, [latent.coding.forbidden for latent in self.codec.latents], temperature)
         size = LARGE if plan.rows >= _MANY else CHUNK
         keep, ids, support, chunk, empty = Keep(self.codec), FreshIds(), Support(expected=self.codec.rows), 0, 0
-        for name, asked, conditions, rows in self._parts(plan):
-            left = rows
+        for part in table_parts.parts(plan.controls, plan.rows, self.codec, lambda: self._marginals(plan, sampler)):
+            left = part.rows
             while left:
-                drawn = sampler.draw(size, plan.seed, chunk, asked=asked)
+                drawn = sampler.draw(size, plan.seed, chunk, asked=part.asked)
                 rng = np.random.default_rng([plan.seed, chunk, IDS])
                 table = self.codec.decode(drawn.codes, drawn.places, rng=rng, ids=ids)
-                table = table.take(keep.passes(table, conditions))
+                table = table.take(keep.passes(table, part.conditions))
                 if plan.conditions:
                     support.see(drawn.probability, size, len(table), self.codec.rows)
                 chunk += 1
                 empty = 0 if len(table) else empty + 1
                 if empty >= HOPELESS:
-                    raise hopeless(empty * size, name)
+                    raise hopeless(empty * size, part.name)
                 table = table.take(np.arange(min(left, len(table))))
                 keep.remember(table)
                 left -= len(table)
@@ -175,48 +174,29 @@ class TableEngine:
                 if len(table):
                     yield table, support
 
-    def _parts(self, plan: TablePlan) -> Iterator[tuple[str, Mapping[int, Allowed], list[Condition], int]]:
-        """Yield what to draw: once, or once for each level that `balance` gives a share."""
-        conditions = list(plan.conditions)
-        told = " and ".join(condition.text for condition in conditions) or "the rules"
-        if not plan.controls.balance:
-            yield told, plan.asked, conditions, plan.rows
-            return
-        column, shares = self._balance(plan.controls.balance)
-        edges = np.rint(np.cumsum([share for _, share in shares]) * plan.rows).astype(int)
-        for (level, _), rows in zip(shares, np.diff(edges, prepend=0).tolist(), strict=True):
-            more = [*conditions, *table_conditions.of({column: level}, self.codec)]
-            yield f"{column} = {level}", table_conditions.allowed(more, self.codec), more, rows
-
-    def _balance(self, balance: Mapping[str, Mapping[str, float]]) -> tuple[str, list[tuple[str, float]]]:
-        """Return the column to balance and the share of each level.
-
-        Raises:
-            ControlError: more than one column, unknown levels, or shares that do not add up to 1.
-        """
-        if len(balance) != 1:
-            raise ControlError(f"balance names {len(balance)} columns", where="balance", fix="name one")
-        column, shares = next(iter(balance.items()))
-        for level, share in shares.items():
-            table_conditions.of({column: level}, self.codec)
-            if not 0 <= share <= 1:
-                raise ControlError(f"the share of '{level}' is {share}", where="balance",
-                                   fix="give a number from 0 to 1")
-        if abs(sum(shares.values()) - 1) > 1e-6:
-            raise ControlError(f"the shares of '{column}' add up to {sum(shares.values()):g}", where="balance",
-                               fix="make them add up to 1")
-        return column, list(shares.items())
+    def _marginals(self, plan: TablePlan, sampler: Sampler) -> Table:
+        """Return rows under the conditions alone, from which the shares of columns are read."""
+        asked = table_conditions.allowed(list(plan.conditions), self.codec)
+        drawn = sampler.draw(LARGE, plan.seed, _SHARES, asked=asked)
+        rng = np.random.default_rng([plan.seed, _SHARES, IDS])
+        table = self.codec.decode(drawn.codes, drawn.places, rng=rng, ids=FreshIds())
+        table = table.take(Keep(self.codec).passes(table, list(plan.conditions)))
+        if not len(table):
+            raise hopeless(LARGE, " and ".join(condition.text for condition in plan.conditions) or "the rules")
+        return table
 
     def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | list[str] | None = None,
-               balance: Mapping[str, Mapping[str, float]] | None = None, temperature: float | None = None) -> Table:
+               balance: Mapping[str, Mapping[str, float]] | None = None, fair: Mapping[str, str] | None = None,
+               temperature: float | None = None) -> Table:
         """Return rows; of a model of sequences, `rows` entities with all their rows. See `Controls` for what to ask.
 
         Raises:
             ControlError: as in `plan` and `steps`.
         """
-        controls = Controls.parse({"rows": rows, "seed": seed, **({"conditions": conditions} if conditions else {}),
-                                   **({"balance": balance} if balance else {}),
-                                   **({"temperature": temperature} if temperature is not None else {})})
+        given = {"conditions": conditions or None, "balance": balance or None, "fair": fair or None,
+                 "temperature": temperature}
+        controls = Controls.parse({"rows": rows, "seed": seed, **{key: value for key, value in given.items()
+                                                                  if value is not None}})
         return join(table for table, _ in self.chunks(self.plan(Request(prompt="", controls=controls))))
 
     def impute(self, table: Table, *, seed: int = 0) -> Table:

@@ -23,6 +23,7 @@ class TableBody(Body):
         conditions: what every row holds, as texts ("age > 70"), or as column → value, list of values,
             {"min": …, "max": …}, or null for missing.
         balance: one column → level → share of the rows.
+        fair: one column → another that it shall say nothing about.
         response_format: rows in JSON, or a file of that kind.
     """
 
@@ -34,6 +35,7 @@ class TableBody(Body):
     temperature: Number = None
     conditions: list[str] | dict[str, Any] | None = None
     balance: dict[str, dict[str, float]] | None = None
+    fair: dict[str, str] | None = None
     response_format: Form | None = None
     stream: bool | None = None
     bottega: Origin = Origin()

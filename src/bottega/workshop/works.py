@@ -23,7 +23,7 @@ Status = Literal["done", "cancelled", "failed", "refused"]
 TEXT = "text/plain"  # media type of outputs that are no files
 _AT_ONCE = 200  # works that are forgotten in one transaction
 _CONTENT = ("prompt", "messages", "suffix", "toward", "image", "mask")  # keys of a request
-_CONTENT_CONTROLS = ("stop", "format", "logit_bias", "negative_prompt", "conditions", "balance")  # that hold words
+_CONTENT_CONTROLS = ("stop", "format", "logit_bias", "negative_prompt", "conditions", "balance", "fair")  # words
 
 
 @dataclass(frozen=True)
