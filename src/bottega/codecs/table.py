@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from bottega.codecs import table_links, table_rules
-from bottega.codecs.table_coding import Coding, Fitted, fit_levels, fit_values, holders
+from bottega.codecs import table_rules
+from bottega.codecs.table_coding import Fitted, holders
 from bottega.codecs.table_decimals import decimals_of, ends, rounded
 from bottega.codecs.table_ids import FreshIds
+from bottega.codecs.table_plan import JOIN, NONE, Latent, Mapping, Plan, TableSpec, joined
 from bottega.codecs.table_steps import of_steps
 from bottega.core.errors import CorruptError, DataError, RecipeError, suggest
 from bottega.core.files import digest_json, read_json, write_json
-from bottega.core.table import ORDERED, Column, Kind, Schema, Table, arrow_type, as_text, typed
+from bottega.core.table import ORDERED, Column, Schema, Table, arrow_type, as_text, typed
 from bottega.core.table_sequences import Layout
 from bottega.core.validate import Strict, validate
 
@@ -32,62 +32,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = "table_codec.json"
-_JOIN, _NONE = "\x1f", "\x00"  # between and instead of the members of a combination
-
-
-class TableSpec(Strict):
-    """How a table is read and coded.
-
-    Attributes:
-        columns: column → kind, where the guess is wrong.
-        names: names of the columns of files that have no header.
-        rules: that every row keeps; see `table_rules`.
-        codes: groups that a number is cut into.
-        protect: smallest number of rows that a level, a spike or a group is kept of. 1 protects nobody.
-        links: find columns that another one decides, and compute them.
-        entity: column that rows which belong together share: of a patient's visits, `patient_id`. It is made afresh;
-            the rest of an entity's rows is learned together. With two sources the first holds one row for each entity
-            and the second the rows that point at them by this column.
-        order: column that the rows of an entity ascend in, a number or a time; empty keeps them as they stand.
-    """
-
-    columns: dict[str, Kind] = {}
-    names: list[str] = []
-    rules: list[str] = []
-    codes: int = Field(default=64, ge=2, le=1024)
-    protect: int = Field(default=5, ge=1, le=1000)
-    links: bool = True
-    entity: str = ""
-    order: str = ""
-
-
-class Latent(Strict):
-    """A learned column: a `plain` one, the `gap` between two, or the `joint` levels of several.
-
-    Attributes:
-        name: for messages; of a gap `large - small`.
-        kind: what it is.
-        columns: of the table.
-        anchor: of a gap: what stands for a missing smaller value.
-        strict: of a gap: it is never 0.
-        coding: of its values or levels.
-    """
-
-    name: str
-    kind: Literal["plain", "gap", "joint"]
-    columns: list[str]
-    anchor: float = 0.0
-    strict: bool = False
-    coding: Coding
-
-
-class Mapping(Strict):
-    """A column that another one decides: text of the key → text of the value, None for missing."""
-
-    key: str
-    column: str
-    values: dict[str, str | None]
-    missing: str | None = None  # the value where the key is missing
 
 
 class _Saved(Strict):
@@ -156,7 +100,7 @@ class TableCodec:
         table = Table(schema, table.data)
         fresh = replace(self, schema=schema, rows=len(table), layout=layout,
                         entities=0 if owner is None else len(np.unique(owner)))
-        plan = _Plan(table, fresh.coded_rules, self.spec, layout, owner)
+        plan = Plan(table, fresh.coded_rules, self.spec, layout, owner)
         return replace(fresh, latents=plan.latents(), mappings=plan.mappings)
 
     def declare(self, schema: Schema) -> list[table_rules.Rule]:
@@ -241,9 +185,9 @@ class TableCodec:
         for index, (latent, fitted) in enumerate(zip(self.latents, self.fitted, strict=True)):
             if latent.kind == "joint":
                 found = fitted.decode_levels(codes[:, index])
-                parts = [text.split(_JOIN) if text is not None else [_NONE] * len(latent.columns) for text in found]
+                parts = [text.split(JOIN) if text is not None else [NONE] * len(latent.columns) for text in found]
                 for place, name in enumerate(latent.columns):
-                    texts[name] = [None if part[place] == _NONE else part[place] for part in parts]
+                    texts[name] = [None if part[place] == NONE else part[place] for part in parts]
             elif latent.coding.column.ordered:
                 values[latent.name] = fitted.decode_values(codes[:, index], places[:, index].astype(np.float64))
             else:
@@ -327,8 +271,8 @@ class TableCodec:
     @staticmethod
     def member(level: str | None, place: int) -> str | None:
         """Return one member of a joint level, None where it is missing."""
-        part = None if level is None else level.split(_JOIN)[place]
-        return None if part == _NONE else part
+        part = None if level is None else level.split(JOIN)[place]
+        return None if part == NONE else part
 
     def text_of(self, name: str, value: float) -> str:
         """Return a number of an ordered column as the text that mappings know it by."""
@@ -372,122 +316,6 @@ class TableCodec:
                           saved.layout, saved.entities)
 
 
-class _Plan:
-    """Which columns are learned, and how the others follow from them."""
-
-    def __init__(self, table: Table, rules: list[table_rules.Rule], spec: TableSpec, layout: Layout | None,
-                 owner: NDArray[np.int64] | None) -> None:
-        self.table, self.rules, self.spec, self.owner = table, rules, spec, owner
-        self.mappings: list[Mapping] = []
-        self.computed: dict[str, str] = {}  # column → the rule or link that decides it
-        for rule in rules:
-            if rule.form == "formula":
-                self._compute(rule.columns[0], rule.text)
-        for rule in rules:
-            if rule.form == "function":
-                self._map(rule.columns[0], rule.columns[1], rule.text)
-        self.orders = [rule for rule in rules if rule.form == "order"]
-        for rule in self.orders:
-            self._compute(rule.columns[1], rule.text)
-        self._acyclic()
-        self.joint = [rule for rule in rules if rule.form == "combination"]
-        for rule in self.joint:
-            for name in rule.columns:
-                self._compute(name, rule.text)
-        if spec.links:
-            taken = set(self.computed) | {name for rule in rules for name in rule.columns}
-            may = layout.may_decide if layout else lambda key, name: True
-            for key, column in table_links.find(table, without=taken, protect=spec.protect, may=may):
-                self._map(key, column, f"{key} -> {column}")
-
-    def _compute(self, name: str, text: str) -> None:
-        if name in self.computed:
-            raise RecipeError(f"'{text}' and '{self.computed[name]}' both decide '{name}'", where="codec.rules",
-                              fix="keep one of them")
-        self.computed[name] = text
-
-    def _acyclic(self) -> None:
-        larger = {rule.columns[1]: rule.columns[0] for rule in self.orders}
-        for start in larger:
-            name, seen = start, {start}
-            while name in larger:
-                name = larger[name]
-                if name in seen:
-                    raise RecipeError(f"the orders go round in a circle at '{name}'", where="codec.rules",
-                                      fix="take one of them out")
-                seen.add(name)
-
-    def _map(self, key: str, column: str, text: str) -> None:
-        self._compute(column, text)
-        names, levels = self.table.codes(key)
-        values, own = self.table.codes(column)
-        pairs = np.stack([names, values], axis=1)
-        unique, count = np.unique(pairs, axis=0, return_counts=True)
-        best: dict[int, tuple[int, int]] = {}
-        for (left, right), rows in zip(unique.tolist(), count.tolist(), strict=True):
-            best[left] = max(best.get(left, (0, 0)), (rows, right))
-        found = {levels[left]: own[right] if right >= 0 else None for left, (_, right) in best.items() if left >= 0}
-        missing = own[best[-1][1]] if -1 in best and best[-1][1] >= 0 else None
-        self.mappings.append(Mapping(key=key, column=column, values=found, missing=missing))
-
-    def latents(self) -> list[Latent]:
-        """Return the learned columns; a gap stands after the column it starts from."""
-        ordered = {rule.columns[1]: rule for rule in self.orders}
-        found: list[Latent] = []
-        for column in self.table.schema.learned:
-            if column.name in ordered:
-                continue
-            if column.name not in self.computed:
-                found.append(self._plain(column))
-        for rule in self.joint:
-            found.append(self._joint(rule))
-        waiting = dict(ordered)
-        while waiting:
-            for name, rule in list(waiting.items()):
-                if rule.columns[0] not in waiting:
-                    found.append(self._gap(rule))
-                    del waiting[name]
-        return found
-
-    def _plain(self, column: Column) -> Latent:
-        if column.ordered:
-            coding = fit_values(column, self.table.values(column.name), codes=self.spec.codes,
-                                protect=self.spec.protect, owner=self.owner)
-        else:
-            coding = fit_levels(column, self.table.codes(column.name)[0], protect=self.spec.protect, owner=self.owner)
-        return Latent(name=column.name, kind="plain", columns=[column.name], coding=coding)
-
-    def _gap(self, rule: table_rules.Rule) -> Latent:
-        small, large = rule.columns
-        below = self.table.values(small)
-        anchor = float(np.nanmedian(below)) if (~np.isnan(below)).any() else 0.0
-        shape = self.table.schema.column(large)
-        column = Column(name=f"{large} - {small}", kind=shape.kind if shape.kind != "datetime" else "number",
-                        arrow="double", decimals=None if shape.decimals is None or shape.kind == "datetime"
-                        else shape.decimals)
-        values = self.table.values(large) - np.where(np.isnan(below), anchor, below)
-        column = column.model_copy(update={**ends(values)})
-        coding = fit_values(column, values, codes=self.spec.codes, protect=self.spec.protect, owner=self.owner)
-        return Latent(name=column.name, kind="gap", columns=rule.columns, anchor=anchor, strict=rule.strict,
-                      coding=coding)
-
-    def _joint(self, rule: table_rules.Rule) -> Latent:
-        texts = _joined(rule.columns, self.table)
-        levels, codes = table_links.by_frequency(texts, self.owner)
-        column = Column(name=", ".join(rule.columns), kind="category", arrow="string", levels=levels)
-        coding = fit_levels(column, codes, protect=self.spec.protect, owner=self.owner)
-        return Latent(name=column.name, kind="joint", columns=rule.columns, coding=coding)
-
-
-def _joined(columns: Iterable[str], table: Table) -> list[str | None]:
-    parts = []
-    for name in columns:
-        codes, levels = table.codes(name)
-        shown = [*levels, _NONE]
-        parts.append([shown[code] for code in codes.tolist()])
-    return [_JOIN.join(row) for row in zip(*parts, strict=True)]
-
-
 def _latent_values(latent: Latent, table: Table) -> NDArray[np.float64]:
     if latent.kind == "plain":
         return table.values(latent.columns[0])
@@ -504,7 +332,7 @@ def _latent_codes(latent: Latent, table: Table) -> tuple[NDArray[np.int32], list
         codes, levels = table.codes(latent.columns[0])
         places = np.array([known.get(level, len(kept)) for level in levels] + [-1], np.int32)
         return places[codes], kept
-    texts = _joined(latent.columns, table)
+    texts = joined(latent.columns, table)
     return np.array([-1 if text is None else known.get(text, len(kept)) for text in texts], np.int32), kept
 
 

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bottega.codecs.table import Latent, TableCodec
+from bottega.codecs.table import TableCodec
+from bottega.codecs.table_plan import Latent
 from bottega.codecs.table_rules import seconds
 from bottega.core.errors import ControlError, suggest
 from bottega.core.table import Column, Table
