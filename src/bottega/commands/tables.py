@@ -275,7 +275,7 @@ def private(
     if wrong:
         data, schema = infer(data, {name: kinds[name] for name in wrong}, str(table))
     model = Marginals.fit(Rows(schema, data), public, epsilon=epsilon, delta=delta, targets=target or [],
-                          seed=secrets.randbits(64) if seed is None else seed)
+                          seed=secrets.randbits(128) if seed is None else seed)
     made = model.sample(rows or max(1, round(model.total)), seed=secrets.randbits(63) if seed is None else seed)
     write_atomic(output, parquet_of(made) if output.suffix.lower() == ".parquet" else
                  text_of(made, output.suffix.lower()))

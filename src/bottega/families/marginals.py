@@ -99,7 +99,8 @@ class Marginals:
                 raise InputError(f"target '{target}' is no learned column",
                                  fix=suggest(target, [column.name for column in columns]))
         domains = [domain_of(column, domain) for column in columns]
-        budget, random = Budget(epsilon, delta), np.random.default_rng(seed)
+        # two streams: what the mixture starts from is published in its weights and must say nothing of the noise
+        budget, (random, start) = Budget(epsilon, delta), np.random.default_rng(seed).spawn(2)
         found = [places(table, column, own) for column, own in zip(columns, domains, strict=True)]
         measured, sigma = _singles(found, domains, columns, budget, random)
         total = max(1.0, _total(measured))
@@ -109,7 +110,7 @@ class Marginals:
         counts = measure_pairs(codes, cells, measured, total, names=[column.name for column in columns],
                                targets=list(targets), budget=budget, random=random)
         mixture = fit_mixture(counts, components=COMPONENTS, steps=STEPS, rate=RATE, spread=SPREAD, pull=PULL,
-                              random=random)
+                              random=start)
         left_out = [column.name for column in table.schema.columns if column not in columns]
         schema = Schema(columns=[public(*both) for both in zip(columns, domains, strict=True)])
         return cls(schema, domains, cells, mixture, budget, total, list(targets), left_out)
