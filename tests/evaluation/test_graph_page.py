@@ -38,7 +38,7 @@ def test_a_path_is_drawn_as_a_line() -> None:
 
 def test_names_stay_text_and_figures_lie_beside(tmp_path: Path) -> None:
     odd = Graph.of([EVIL, "b"], [(0, 1, EVIL)])
-    assert "<img" not in drawing(odd, EVIL)
+    assert "<img" not in drawing(odd, EVIL, sorted(set(odd.nodes)))
     graphs = [*synthetic("trees", 12, 0), odd]
     scores = judge_graphs([*graphs[6:], Graph.of(["node"] * 2, [])], graphs[:6], graphs[3:9], rules=["tree"])
     path = write_page(scores, [(odd, EVIL)], [(odd, "b")], tmp_path / "page.html", title=EVIL, facts={"model": EVIL})

@@ -46,9 +46,14 @@ def layout(graph: Graph) -> NDArray[np.float64]:
     return np.asarray((places - (low + high) / 2) / max(1e-9, float((high - low).max())) + 0.5)
 
 
-def drawing(graph: Graph, title: str) -> Markup:
-    """Draw a graph as inline SVG; the types of nodes have colours, a double or triple bond is thicker."""
-    kinds = sorted(set(graph.nodes))
+def drawing(graph: Graph, title: str, kinds: Sequence[str]) -> Markup:
+    """Draw a graph as inline SVG; the types of nodes have colours, a double or triple bond is thicker.
+
+    Args:
+        graph: what is drawn.
+        title: written below.
+        kinds: all types of nodes, the same for all drawings of a page.
+    """
     place = _EDGE + layout(graph) * (_SIDE - 2 * _EDGE)
     parts = [f'<line x1="{place[one, 0]:.1f}" y1="{place[one, 1]:.1f}" x2="{place[other, 0]:.1f}" '
              f'y2="{place[other, 1]:.1f}" stroke="currentColor" stroke-opacity=".5" '
@@ -58,7 +63,8 @@ def drawing(graph: Graph, title: str) -> Markup:
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="var(--c1)"/>')
         else:
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="var(--c{kinds.index(kind) % _COLOURS + 1})"/>'
-                         f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{escape(kind[:3])}</text>')
+                         f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" style="fill:#fff">'
+                         f'{escape(kind[:3])}</text>')
     return Markup(f'<figure><svg viewBox="0 0 {_SIDE} {_SIDE}" role="img" aria-label="{escape(title)}">'
                   f'{"".join(parts)}</svg><figcaption>{escape(title[:40])}</figcaption></figure>')
 
@@ -85,9 +91,10 @@ def write_page(scores: GraphScores, real: Sequence[tuple[Graph, str]], made: Seq
         score=lambda value: f"{value:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}",
         percent=lambda figure: "–" if figure is None else
         f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})")
+    kinds = sorted({kind for graph, _ in (*real, *made) for kind in graph.nodes})
     page = visible(pages.get_template("graphs.html.j2").render(
         scores=scores, title=title, facts=facts, version=bottega.__version__,
-        real=[drawing(*one) for one in real], made=[drawing(*one) for one in made]))
+        real=[drawing(*one, kinds) for one in real], made=[drawing(*one, kinds) for one in made]))
     write_json(path.with_suffix(".json"), {"title": title, "facts": dict(facts), **scores.plain()})
     write_atomic(path, page)
     return path

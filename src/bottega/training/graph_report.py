@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bottega.codecs.graph import GraphCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError
@@ -18,6 +20,7 @@ from bottega.core.request import Controls
 from bottega.core.validate import validate
 from bottega.data.graphs.dataset import GraphDataset
 from bottega.data.graphs.prepare import prepare_graphs
+from bottega.evaluation.graph_distances import drawn
 from bottega.evaluation.graph_report import write_page
 from bottega.evaluation.graphs import GraphScores, judge_graphs
 from bottega.generation.graphs import CHUNK, GraphEngine
@@ -89,13 +92,14 @@ def judge(bundle: Bundle, data: GraphDataset[GraphCodec], *, seed: int = 0, quic
              "node types": ", ".join(codec.kinds)[:80], "edge types": ", ".join(codec.types)[:80],
              "steps": f"{bundle.meta['training']['steps']:,}",
              "seconds": f"{bundle.meta['training']['seconds']:.0f}"}
-    return JudgedGraphs(scores[0], scores[1], _shown(held, codec), _shown(kept, codec),
+    return JudgedGraphs(scores[0], scores[1], _shown(drawn(held, _DRAWN, np.random.default_rng(seed)), codec),
+                        _shown(kept[:_DRAWN], codec),
                         f"{bundle.name}: a model of graphs", facts)
 
 
 def _shown(graphs: list[Graph], codec: GraphCodec) -> list[tuple[Graph, str]]:
     return [(graph, codec.text(graph) if codec.form == "molecules" else
-             f"{len(graph)} nodes, {len(graph.edges)} edges") for graph in graphs[:_DRAWN]]
+             f"{len(graph)} nodes, {len(graph.edges)} edges") for graph in graphs]
 
 
 def write(bundle: Bundle, data: GraphDataset[GraphCodec], home: Path) -> Path:
