@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from bottega.commands.controls import parse_controls
 from bottega.core.errors import ControlError
@@ -66,3 +67,16 @@ def test_the_command_line_reads_a_pair() -> None:
     assert parse_controls({"fair": "income:sex"}).fair == {"income": "sex"}
     with pytest.raises(ControlError, match="not TARGET:GROUP"):
         parse_controls({"fair": "income"})
+
+
+def test_many_rows_are_the_same_on_any_number_of_threads(unfair: TableEngine) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = unfair.sample(20_000, seed=4)
+        torch.set_num_threads(3)
+        other = unfair.sample(20_000, seed=4)
+    finally:
+        torch.set_num_threads(before)
+    assert len(one) == 20_000
+    assert one.data.equals(other.data)

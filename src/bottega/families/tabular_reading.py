@@ -74,9 +74,9 @@ class Reading:
             gain[own] = torch.eye(len(features), dtype=gain.dtype, device=gain.device)
             self._seen += features
             off = values - self.means[:, own]
-            self.means += off @ gain.T.float()
+            self.means.addmm_(off, gain.T.float())
             if not self._plain:
-                self._sum += off @ (self._enter @ gain).T.float()
+                self._sum.addmm_(off, (self._enter @ gain).T.float())
         if not self._plain:
             best = self.model.best
             self._sum += best.codes.weight[codes + int(self.base.starts[column])]

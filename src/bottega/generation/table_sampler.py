@@ -8,7 +8,10 @@ only then the free columns follow. Chance is a function of (seed, chunk, column)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections import deque
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,6 +144,26 @@ class Sampler:
     def _whole(self, column: int, allowed: Allowed | None) -> bool:
         """Return whether all codes of a column may be drawn as the model has them."""
         return allowed is None and self.temperature == 1 and not self.forbidden[column]
+
+
+def chunks_of(sampler: Sampler, rows: int, seed: int, first: int,
+              asked: Mapping[int, Allowed]) -> Generator[Drawn, None, None]:
+    """Yield chunks of rows from number `first` on; large ones are drawn ahead, one for each thread of this process.
+
+    Chance is that of each chunk's number, so that it makes no difference how many are drawn at the same time.
+    """
+    workers = torch.get_num_threads() if rows > CHUNK else 1
+    if workers == 1 or sampler.model.base.mean.is_cuda:
+        for chunk in itertools.count(first):
+            yield sampler.draw(rows, seed, chunk, asked=asked)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        ahead = deque(pool.submit(sampler.draw, rows, seed, first + place, asked=asked) for place in range(workers))
+        for chunk in itertools.count(first + workers):
+            yield ahead.popleft().result()
+            ahead.append(pool.submit(sampler.draw, rows, seed, chunk, asked=asked))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _spread(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:

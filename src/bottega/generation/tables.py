@@ -30,7 +30,7 @@ from bottega.families.tabular_reading import Reading
 from bottega.generation import table_conditions, table_parts, table_sequences
 from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
-from bottega.generation.table_sampler import CHUNK, LARGE, Sampler
+from bottega.generation.table_sampler import CHUNK, LARGE, Sampler, chunks_of
 
 _ROWS = 1000        # when nobody says how many
 _MANY = 20_000  # rows from which on they are made in large chunks, which go faster and mix less
@@ -155,9 +155,9 @@ class TableEngine:
         size = LARGE if plan.rows >= _MANY else CHUNK
         keep, ids, support, chunk, empty = Keep(self.codec), FreshIds(), Support(expected=self.codec.rows), 0, 0
         for part in table_parts.parts(plan.controls, plan.rows, self.codec, lambda: self._marginals(plan, sampler)):
-            left = part.rows
+            left, drawing = part.rows, chunks_of(sampler, size, plan.seed, chunk, part.asked)
             while left:
-                drawn = sampler.draw(size, plan.seed, chunk, asked=part.asked)
+                drawn = next(drawing)
                 rng = np.random.default_rng([plan.seed, chunk, IDS])
                 table = self.codec.decode(drawn.codes, drawn.places, rng=rng, ids=ids)
                 table = table.take(keep.passes(table, part.conditions))
@@ -173,6 +173,7 @@ class TableEngine:
                 support.made += len(table)
                 if len(table):
                     yield table, support
+            drawing.close()
 
     def _marginals(self, plan: TablePlan, sampler: Sampler) -> Table:
         """Return rows under the conditions alone, from which the shares of columns are read."""
