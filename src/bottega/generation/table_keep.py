@@ -78,10 +78,10 @@ class Keep:
         for condition in conditions:
             good &= condition.met(table)
         for columns, seen in self._unique:
-            new = set(seen)
+            new = set[tuple[Any, ...]]()  # not a copy of all that was seen: that would grow with the square of the rows
             for row, key in enumerate(self._keys(table, columns)):
                 if good[row] and None not in key:
-                    good[row] = key not in new
+                    good[row] = key not in seen and key not in new
                     new.add(key)
         return good
 
