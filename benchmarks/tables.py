@@ -170,7 +170,8 @@ def main() -> None:
         for generator in known:
             parts = [part[generator] for part in found if generator in part]
             cells = [shown([part.get(key, float('nan')) for part in parts], key) for key in COLUMNS]
-            lines.append(f"| {NAMES[generator]} | {' | '.join(cells)} |")
+            few = generator in arguments.generators and len(parts) < len(arguments.seeds)
+            lines.append(f"| {NAMES[generator]}{f', {len(parts)} of the seeds' if few else ''} | {' | '.join(cells)} |")
             total.setdefault(generator, []).append(statistics.median(part["quality"] for part in parts))
         lines.append("")
     means = [f"{NAMES[generator]} {statistics.mean(values):.3f} ({len(values)} tables)"
