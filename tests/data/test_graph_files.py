@@ -63,7 +63,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "some.csv").write_text("name,formula\na,b\n")
     with pytest.raises(DataError, match="it has name, formula"):
         read_graphs(tmp_path / "some.csv")
-    (tmp_path / "some.csv").write_text('smiles\nC\n"' + "C" * 200_000)
+    (tmp_path / "some.csv").write_text('smiles\nC\n"C')
     with pytest.raises(DataError, match="no CSV at line 3"):
         read_graphs(tmp_path / "some.csv")
     (tmp_path / "some.smi").write_bytes(b"\x01\x02" * 100)

@@ -131,7 +131,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _column(text: str, path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and value of each filled cell in the column of SMILES."""
-    rows = csv.reader(text.splitlines(keepends=True))
+    rows = csv.reader(text.splitlines(keepends=True), strict=True)
     try:
         header = [name.strip().lower() for name in next(rows, [])]
         if COLUMN not in header:
