@@ -39,6 +39,8 @@ bench: $(BENCH)/.stamp $(LITGPT)/.stamp $(SDV)/.stamp $(MOSTLY)/.stamp $(ANONYME
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/private_tables.py)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/real_pictures.py)
 	$(BENCH)/bin/python benchmarks/tables.py --sdv-python $(SDV)/bin/python --mostly-python $(MOSTLY)/bin/python
+	$(BENCH)/bin/python benchmarks/table_scale.py
+	$(BENCH)/bin/python benchmarks/graphs.py $(if $(BOTTEGA_DATA),--molecules)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/table_augmentation.py)
 	$(if $(BOTTEGA_DATA),$(BENCH)/bin/python benchmarks/table_attacks.py --anonymeter-python $(ANONYMETER)/bin/python)
 

@@ -50,6 +50,7 @@ def share(scores: GraphScores, name: str) -> float:
 
 def spread(values: list[float], digits: int = 4) -> str:
     """Return the median, with the ends where there are several."""
+    values = [round(value, digits) + 0.0 for value in values]  # a rounded zero has no sign
     middle = f"{statistics.median(values):.{digits}f}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
