@@ -95,7 +95,9 @@ def test_numbers_without_codes_have_the_chances_of_the_codes(
     reading.see(0, codes[:, 0], places[:, 0])
     count = 20_000
     reading.take(torch.zeros(count, dtype=torch.int64))
-    found, inside = whole.base.number(column, reading.means, reading.spread(), (torch.arange(count) + 0.5) / count)
+    found, inside, features = whole.base.number(column, reading.means, reading.spread(),
+                                                (torch.arange(count) + 0.5) / count)
+    assert torch.allclose(features, whole.base.encode_column(column, found, inside), atol=5e-3)
     share = torch.bincount(found, minlength=whole.base.sizes[column]) / count
     wanted = whole.base.column_logits(column, reading.means[:1], reading.spread())[0].softmax(0)
     assert torch.allclose(share, wanted, atol=2e-3)

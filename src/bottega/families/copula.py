@@ -170,8 +170,10 @@ class Copula(nn.Module):
         found = torch.where((to - from_).abs() < 1e-5, low + (high - low) * draw, found)
         return torch.minimum(torch.maximum(found, low), high).clamp(1e-3, 1 - 1e-3)
 
-    def number(self, column: int, means: Tensor, spread: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return codes int64 [B] and places float32 [B] of an ordered column, drawn by the Gaussian without its codes.
+    def number(self, column: int, means: Tensor, spread: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return codes int64 [B], places float32 [B] and features float32 [B, its features] of an ordered column.
+
+        They are drawn by the Gaussian, without a look at the chances of the codes.
 
         Args:
             column: an ordered one.
@@ -185,7 +187,8 @@ class Copula(nn.Module):
         below, above = _mass(self.low[start + codes]), _mass(self.high[start + codes])
         places = ((_mass(z) - below) / (above - below).clamp_min(1e-9)).clamp(1e-3, 1 - 1e-3)
         gone = draw >= there
-        return torch.where(gone, shown, codes), torch.where(gone, 0.5, places)
+        features = torch.stack([z.clamp(-_EDGE, _EDGE).masked_fill(gone, 0.0), gone.float()][:len(own)], 1)
+        return torch.where(gone, shown, codes), torch.where(gone, 0.5, places), features
 
     @torch.no_grad()
     def fit(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -56,14 +56,16 @@ class Reading:
         """Go on with these rows, int64 [R]; repeats are allowed."""
         self.means, self._sum = self.means[rows], self._sum[rows]
 
-    def see(self, column: int, codes: Tensor, places: Tensor) -> None:
+    def see(self, column: int, codes: Tensor, places: Tensor, values: Tensor | None = None) -> None:
         """Make a column visible.
 
         Args:
             column: a hidden one.
             codes: int64 [B], places: float32 [B], what the rows hold.
+            values: their features, where they are known, float32 [B, features of the column].
         """
-        values, features = self.base.encode_column(column, codes, places), self.base.columns[column]
+        features = self.base.columns[column]
+        values = self.base.encode_column(column, codes, places) if values is None else values
         if features:
             own = slice(features[0], features[-1] + 1)
             spread = self._covariance[:, own]

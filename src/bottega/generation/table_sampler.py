@@ -116,8 +116,9 @@ class Sampler:
         size, device = model.config.sizes[column], codes.device
         draws = torch.from_numpy(_spread(np.random.default_rng([seed, chunk, column]), rows)).to(device, torch.float32)
         if reading.plain and model.config.ordered[column] and self._whole(column, allowed):
-            codes[:, column], places[:, column] = reading.base.number(column, reading.means, reading.spread(), draws)
-            reading.see(column, codes[:, column], places[:, column])
+            found, spots, values = reading.base.number(column, reading.means, reading.spread(), draws)
+            codes[:, column], places[:, column] = found, spots
+            reading.see(column, found, spots, values)
             return torch.zeros(rows, device=device)
         logits = reading.logits(column)
         if self.temperature != 1:
