@@ -181,10 +181,10 @@ class TableCodec:
         import pyarrow as pa
 
         values: dict[str, NDArray[np.float64]] = {}
-        texts: dict[str, list[str | None]] = {}
+        texts: dict[str, Any] = {}  # lists and Arrow arrays of strings
         for index, (latent, fitted) in enumerate(zip(self.latents, self.fitted, strict=True)):
             if latent.kind == "joint":
-                found = fitted.decode_levels(codes[:, index])
+                found = fitted.decode_levels(codes[:, index]).to_pylist()
                 parts = [text.split(JOIN) if text is not None else [NONE] * len(latent.columns) for text in found]
                 for place, name in enumerate(latent.columns):
                     texts[name] = [None if part[place] == NONE else part[place] for part in parts]
@@ -194,8 +194,8 @@ class TableCodec:
                 texts[latent.columns[0]] = fitted.decode_levels(codes[:, index])
         self._add_gaps(values)
         arrays: dict[str, pa.Array] = {
-            name: pa.array(found, pa.string()).cast(arrow_type(self.schema.column(name)))
-            for name, found in texts.items()}
+            name: (pa.array(found, pa.string()) if isinstance(found, list) else found).cast(
+                arrow_type(self.schema.column(name))) for name, found in texts.items()}
         arrays.update({column.name: typed(values[column.name], column) for column in self.schema.columns
                        if column.name in values})
         for mapping in self.mappings:

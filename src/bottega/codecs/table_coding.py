@@ -136,10 +136,12 @@ class Fitted:
         found: Codes = np.where(codes < 0, missing, np.where(codes < kept, codes, unknown)).astype(np.int32)
         return found
 
-    def decode_levels(self, codes: Codes) -> list[str | None]:
-        """Return the levels of codes, None for missing."""
+    def decode_levels(self, codes: Codes) -> Any:
+        """Return the levels of codes as an Arrow array of strings, null for missing."""
+        import pyarrow as pa
+
         names = [*self.coding.column.levels[:self.coding.shown], *[None] * (self.coding.rare + self.coding.missing)]
-        return [names[code] for code in codes.tolist()]
+        return pa.array(names, pa.string()).take(pa.array(codes))
 
 
 def holders(codes: NDArray[np.integer[Any]], owner: NDArray[np.int64] | None, size: int) -> NDArray[np.int64]:

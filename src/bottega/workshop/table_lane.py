@@ -50,11 +50,14 @@ class TableLane:
     def encode(self, step: Step) -> Step:
         """Write a step's rows into the file; called in the model's thread."""
         import pyarrow.parquet as pq
+        from pyarrow.types import is_string
 
         data = step.data.data
         if self._writer is None:
             schema = told(step.data, self._facts).data.schema
-            self._writer = pq.ParquetWriter(self._bytes, schema)
+            # a dictionary pays for texts; numbers are mostly different
+            texts = [field.name for field in schema if is_string(field.type)]
+            self._writer = pq.ParquetWriter(self._bytes, schema, use_dictionary=texts or False)
         self._writer.write_table(data.replace_schema_metadata(self._writer.schema.metadata))
         if step.finish:
             self._writer.close()
