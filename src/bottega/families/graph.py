@@ -12,9 +12,7 @@ orders.
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,10 +23,9 @@ from bottega.core.errors import RecipeError
 from bottega.core.validate import validate
 from bottega.families import base
 from bottega.families.base import Batch, Loss
-from bottega.families.ema import EMA
+from bottega.families.best import KeepsBest
 from bottega.families.graph_network import GraphNetwork
 from bottega.families.graph_prefix import Prefixes, before, prefixes
-from bottega.families.weights import read_config, read_weights, write_model
 
 _FACTS = ("kinds", "types", "largest")
 
@@ -76,7 +73,7 @@ class GraphConfig(base.Config):
         return {"node types": self.kinds, "edge types": self.types, "depth": self.depth, "width": self.width}
 
 
-class GraphGenerator(base.Generator):
+class GraphGenerator(KeepsBest):
     """The model.
 
     A batch holds `nodes` int64 [B, n] (types), `edges` int64 [B, n, n] (symmetric; 0 none, else the type counted from
@@ -86,15 +83,14 @@ class GraphGenerator(base.Generator):
     family: ClassVar[str] = "graph"
     Config: ClassVar[type[base.Config]] = GraphConfig
     understands: ClassVar[frozenset[str]] = frozenset({"rows", "nodes", "seed", "temperature"})
+    trained: ClassVar[str] = "network"
     config: GraphConfig
-    best_loss: Tensor
+    best: GraphNetwork
 
     def __init__(self, config: GraphConfig) -> None:
         super().__init__(config)
         self.network = GraphNetwork(config.kinds, config.types, config.largest, config.width, config.depth, config.drop)
-        self.average = EMA(self.network, config.ema)
-        self.best = copy.deepcopy(self.network).requires_grad_(False)
-        self.register_buffer("best_loss", torch.tensor(float("inf"), dtype=torch.float64))
+        self._keep(config.ema)
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return nats a graph: of its nodes and of its edges."""
@@ -129,40 +125,7 @@ class GraphGenerator(base.Generator):
                                      at.count[owner] - 1 - node, joined[rows])
         return functional.cross_entropy(logits, target[rows], reduction="sum")
 
-    def after_step(self, step: int) -> None:
-        """Average the weights."""
-        self.average.update(self.network)
-
-    @torch.no_grad()
-    def judge(self, loss: float) -> bool:
-        """Hear the held-out loss of the averaged weights; keep them when they are the best so far.
-
-        Returns:
-            Whether they are.
-        """
-        better = loss < float(self.best_loss)
-        if better:
-            self.best.load_state_dict(self.average.shadow.state_dict())
-            self.best_loss.fill_(loss)
-        return better
-
     def flops_per_item(self, context: int) -> float:
         """Return operations of a forward pass for a graph of the largest size."""
         width, places = self.config.width, self.config.largest * (self.config.largest + 1) / 2
         return 2.0 * places * width**2 * (self.config.depth * (8 + self.config.types) + 3 + self.config.types)
-
-    def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors: the best weights."""
-        write_model(folder, self, self.config.model_dump(mode="json"), skip=self._working)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; evaluation mode."""
-        model = cls(validate(GraphConfig, read_config(folder), where=str(folder)))
-        read_weights(folder, model, skip=model._working)
-        return model.eval()
-
-    @property
-    def _working(self) -> frozenset[str]:
-        """Tensors that only training needs."""
-        return frozenset(name for name in self.state_dict() if name.startswith(("network.", "average.")))

@@ -14,11 +14,9 @@ than the base on what is held out.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -29,9 +27,8 @@ from bottega.core.errors import RecipeError
 from bottega.core.validate import validate
 from bottega.families import base
 from bottega.families.base import Batch, Loss
+from bottega.families.best import KeepsBest
 from bottega.families.copula import Copula
-from bottega.families.ema import EMA
-from bottega.families.weights import read_config, read_weights, write_model
 
 _FACTS = ("sizes", "ordered", "missing", "shares", "place")
 _SETTLED = 8     # validations in a row without a better one, after which training ends
@@ -142,7 +139,7 @@ class Residual(nn.Module):
         return found
 
 
-class Tabular(base.Generator):
+class Tabular(KeepsBest):
     """The two layers.
 
     A batch holds `codes` int64 [B, D], `places` float32 [B, D] (where in its interval a value lies), and `visible` bool
@@ -153,9 +150,9 @@ class Tabular(base.Generator):
     family: ClassVar[str] = "tabular"
     Config: ClassVar[type[base.Config]] = TabularConfig
     understands: ClassVar[frozenset[str]] = frozenset({"rows", "seed", "temperature", "conditions", "balance", "fair"})
+    trained: ClassVar[str] = "residual"
     config: TabularConfig
-    best_loss: Tensor
-    misses: Tensor
+    best: Residual
     _sums: Tensor
     _starts: Tensor
 
@@ -165,10 +162,7 @@ class Tabular(base.Generator):
         self.first = None if config.place is None else Copula(config.sizes, config.ordered, config.missing,
                                                               config.shares)
         self.residual = Residual(self.base.features, config)
-        self.average = EMA(self.residual, config.ema)
-        self.best = copy.deepcopy(self.residual).requires_grad_(False)
-        self.register_buffer("best_loss", torch.tensor(float("inf"), dtype=torch.float64))
-        self.register_buffer("misses", torch.zeros((), dtype=torch.int64))
+        self._keep(config.ema)
         self.offsets = [0, *accumulate(config.sizes)]
         owner = torch.repeat_interleave(torch.arange(len(config.sizes)), torch.tensor(config.sizes))
         self.register_buffer("_sums", functional.one_hot(owner, len(config.sizes)).float(), persistent=False)
@@ -215,26 +209,6 @@ class Tabular(base.Generator):
         whole: Tensor = (shifted.exp() @ self._sums).log()
         return whole - shifted.gather(1, codes + self._starts)
 
-    def after_step(self, step: int) -> None:
-        """Average the weights."""
-        self.average.update(self.residual)
-
-    @torch.no_grad()
-    def judge(self, loss: float) -> bool:
-        """Hear the held-out loss of the averaged weights; keep them when they are the best so far.
-
-        Returns:
-            Whether they are.
-        """
-        better = loss < float(self.best_loss)
-        if better:
-            self.best.load_state_dict(self.average.shadow.state_dict())
-            self.best_loss.fill_(loss)
-            self.misses.zero_()
-        else:
-            self.misses += 1
-        return better
-
     @property
     def settled(self) -> bool:
         """Whether many held-out losses in a row brought nothing better."""
@@ -244,19 +218,3 @@ class Tabular(base.Generator):
         """Return operations of a forward pass for one row."""
         width, total = self.config.width, sum(self.config.sizes)
         return 2.0 * (self.base.features * width + self.config.depth * 2 * width**2 + width * total)
-
-    def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors: the base and the best network."""
-        write_model(folder, self, self.config.model_dump(mode="json"), skip=self._working)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; evaluation mode."""
-        model = cls(validate(TabularConfig, read_config(folder), where=str(folder)))
-        read_weights(folder, model, skip=model._working)
-        return model.eval()
-
-    @property
-    def _working(self) -> frozenset[str]:
-        """Tensors that only training needs."""
-        return frozenset(name for name in self.state_dict() if name.startswith(("residual.", "average.")))

@@ -28,6 +28,7 @@ from bottega.generation.constrain import Grammars
 from bottega.generation.detokenise import Detokeniser
 from bottega.generation.runner import Reading, make_runner
 from bottega.generation.sampling import Settings
+from bottega.generation.signature import origin
 
 FAMILY_DEFAULTS = Controls(temperature=1.0, n=1)
 _SLOTS = 64  # sequences stepped together; more waits its turn
@@ -101,7 +102,7 @@ class Engine:
         generator = load(bundle.path)
         if torch.cuda.is_available():
             generator = generator.cuda()
-        lineage = {"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest}
+        lineage = origin(bundle)
         return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
                    lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in _TUNED)
 

@@ -20,10 +20,10 @@ from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, InputError
 from bottega.core.files import digest_json
 from bottega.core.graph import Graph
-from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.families.graph import GraphGenerator
 from bottega.generation.graph_sampler import GraphSampler, Limits
+from bottega.generation.signature import bundle_of, origin, signature
 
 CHUNK = 64      # graphs drawn together
 _GRAPHS = 10    # when nobody says how many
@@ -86,15 +86,12 @@ class GraphEngine:
             InputError: no such folder, not a bundle, or not a model of graphs.
             CorruptError: a file does not match the manifest.
         """
-        bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        if bundle.meta.get("codec") != "graph":
-            raise InputError(f"{bundle.path} is a model of {bundle.meta.get('codec', 'text')}, not of graphs",
-                             fix="choose a model of graphs; see 'bottega models'")
+        bundle = bundle_of(model, "graph", "graphs")
         loaded = GraphGenerator.load(bundle.path)
         if torch.cuda.is_available():
             loaded = loaded.cuda()
         return cls(loaded, GraphCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage={"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest})
+                   lineage=origin(bundle))
 
     def plan(self, request: Request) -> GraphPlan:
         """Settle a request.
@@ -200,7 +197,4 @@ class GraphEngine:
 
     def sign(self, plan: GraphPlan) -> dict[str, Any]:
         """Return what makes the graphs again: model, digest of the request, settled controls, code."""
-        return {**self.lineage, "model": self.model_digest,
-                "request": digest_json(plan.request.model_dump(mode="json", exclude_none=True)),
-                "controls": plan.controls.model_dump(mode="json", exclude_none=True), "seed": plan.seed,
-                "code": code_digest(), "torch": str(torch.__version__)}
+        return signature(self.lineage, self.model_digest, plan)

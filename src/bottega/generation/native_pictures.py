@@ -16,6 +16,7 @@ from bottega.core.request import Controls, Request
 from bottega.families import picture_family
 from bottega.families.pictures import PictureGenerator
 from bottega.generation.pictures import PictureEngine, generators, sides
+from bottega.generation.signature import origin
 
 
 class NativePictures(PictureEngine):
@@ -44,7 +45,7 @@ class NativePictures(PictureEngine):
         generator = picture_family(str(bundle.meta["family"])).load(bundle.path)
         if torch.cuda.is_available():
             generator = generator.cuda()
-        lineage = {"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest}
+        lineage = origin(bundle)
         return cls(generator, ImageCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
                    lineage=lineage)
 

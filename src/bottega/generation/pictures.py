@@ -20,10 +20,9 @@ import torch
 from bottega.codecs.pixels import Pixels
 from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, InputError
-from bottega.core.files import digest_json
-from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.generation.sampling import uniform
+from bottega.generation.signature import signature
 
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
@@ -166,10 +165,7 @@ class PictureEngine(ABC):
 
     def sign(self, plan: PicturePlan) -> dict[str, Any]:
         """Return what makes a request's pictures again: model, digest of the request, settled controls, code."""
-        return {**self.lineage, "model": self.model_digest,
-                "request": digest_json(plan.request.model_dump(mode="json", exclude_none=True)),
-                "controls": plan.controls.model_dump(mode="json", exclude_none=True), "seed": plan.seed,
-                "code": code_digest(), "torch": str(torch.__version__)}
+        return signature(self.lineage, self.model_digest, plan)
 
 
 def _steps(pictures: list[Pixels | None], numbers: range, index: int, *, last: bool) -> list[Step]:

@@ -21,13 +21,12 @@ from bottega.codecs.table import TableCodec
 from bottega.codecs.table_ids import FreshIds
 from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, InputError
-from bottega.core.files import digest_json
-from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.core.table import Table, join
 from bottega.families.tabular import Tabular
 from bottega.families.tabular_reading import Reading
 from bottega.generation import table_conditions, table_parts, table_sequences
+from bottega.generation.signature import bundle_of, origin, signature
 from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
 from bottega.generation.table_sampler import CHUNK, LARGE, Sampler, chunks_of
@@ -97,15 +96,12 @@ class TableEngine:
             InputError: no such folder, not a bundle, or not a model of tables.
             CorruptError: a file does not match the manifest.
         """
-        bundle = model if isinstance(model, Bundle) else Bundle.open(model)
-        if bundle.meta.get("codec") != "table":
-            raise InputError(f"{bundle.path} is a model of {bundle.meta.get('codec', 'text')}, not of a table",
-                             fix="choose a model of a table; see 'bottega models'")
+        bundle = bundle_of(model, "table", "a table")
         loaded = Tabular.load(bundle.path)
         if torch.cuda.is_available():
             loaded = loaded.cuda()
         return cls(loaded, TableCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage={"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest})
+                   lineage=origin(bundle))
 
     def plan(self, request: Request) -> TablePlan:
         """Settle a request.
@@ -303,10 +299,7 @@ class TableEngine:
 
     def sign(self, plan: TablePlan) -> dict[str, Any]:
         """Return what makes the rows again: model, digest of the request, settled controls, code."""
-        return {**self.lineage, "model": self.model_digest,
-                "request": digest_json(plan.request.model_dump(mode="json", exclude_none=True)),
-                "controls": plan.controls.model_dump(mode="json", exclude_none=True), "seed": plan.seed,
-                "code": code_digest(), "torch": str(torch.__version__)}
+        return signature(self.lineage, self.model_digest, plan)
 
 
 def _missing(table: Table, columns: list[str]) -> NDArray[np.bool_]:

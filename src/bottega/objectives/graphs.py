@@ -108,7 +108,7 @@ class GraphTraining:
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return the generator's players."""
-        return {"model": list(self.generator.network.parameters())}
+        return self.generator.players()
 
     def batch(self, step: int) -> list[Batch]:
         """Return the micro-batches of a step; see `GraphGenerator` for keys and shapes."""

@@ -26,6 +26,7 @@ from bottega.core.request import Controls, Request
 from bottega.generation.backends import preview
 from bottega.generation.backends.diffusers_folder import LORAS, PIPELINE, parts
 from bottega.generation.pictures import PictureEngine, PicturePlan, generators, sides
+from bottega.generation.signature import origin
 
 _WHITE = (255, 255, 255)
 _STRENGTH, _STRENGTH_MASKED = 0.6, 1.0  # as our own diffusion models have them
@@ -84,7 +85,7 @@ class DiffusersPictures(PictureEngine):
             raise InputError(f"diffusers cannot load {folder}: {str(error)[:300]}",
                              fix="try the folder with diffusers itself, then import it again") from error
         pipeline.set_progress_bar_config(disable=True)
-        lineage = {"name": bundle.name, "path": str(bundle.path), "lineage": bundle.lineage.digest}
+        lineage = origin(bundle)
         if torch.cuda.is_available():  # a pipeline without a decoder gives its last tensor to numpy, which has no bf16
             half = getattr(pipeline, "vae", None) is not None
             pipeline = pipeline.to("cuda", torch.bfloat16 if half else torch.float32)
