@@ -36,6 +36,7 @@ from bottega.training import picture_look, picture_report
 from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
+from bottega.training.starting import check_base, started
 
 _KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
 
@@ -50,8 +51,8 @@ class Medium(Protocol):
             RecipeError: parts do not fit each other.
         """
 
-    def dataset(self, recipe: Recipe, home: Path) -> Any:
-        """Prepare the data.
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> Any:
+        """Prepare the data, for a base as its codec sees them.
 
         Raises:
             DataError: it is empty, or of a kind that the objective cannot read.
@@ -102,7 +103,7 @@ class Texts:
         family = str(base.meta["family"]) if base else recipe.generator.family
         recipe.controls.require(families.family_class(family).understands, family)
 
-    def dataset(self, recipe: Recipe, home: Path) -> Dataset:
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> Dataset:
         """See `Medium.dataset`."""
         dataset = prepare(recipe.data, home=home, seed=recipe.seed)
         wanted = _KINDS.get(recipe.objective.kind, "text")
@@ -202,16 +203,18 @@ class Pictures:
             raise RecipeError(f"pictures are not trained by objective '{recipe.objective.kind}'",
                               where="objective.kind", fix="write objective: {kind: pictures}")
         if base is not None:
-            raise RecipeError("a model of pictures cannot start from another one yet", where="base",
-                              fix="leave it out")
+            check_base(recipe, base, families.picture_family(str(base.meta["family"])).understands)
+            return
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):
             build_pictures(recipe, ImageCodec.of(shape), home)
         family = families.picture_family(recipe.generator.family)
         recipe.controls.require(family.understands, recipe.generator.family)
 
-    def dataset(self, recipe: Recipe, home: Path) -> PictureDataset[ImageCodec]:
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> PictureDataset[ImageCodec]:
         """See `Medium.dataset`."""
+        if base is not None:
+            return prepare_pictures(recipe.data, ImageCodec.load(base.path), home=home, seed=recipe.seed, known=True)
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         return prepare_pictures(recipe.data, ImageCodec.of(shape), home=home, seed=recipe.seed)
 
@@ -227,13 +230,14 @@ class Pictures:
     def generator(self, recipe: Recipe, codec: ImageCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         torch.manual_seed(recipe.seed)
-        return build_pictures(recipe, codec, home)
+        return build_pictures(recipe, codec, home) if base is None else started(base)
 
     def objective(self, recipe: Recipe, dataset: PictureDataset[ImageCodec], codec: ImageCodec, generator: Any,
                   base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
         """See `Medium.objective`."""
         objective: Objective = objectives.objective_class("pictures")(
-            generator, codec, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed)
+            generator, codec, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed,
+            fresh=base is None)
         return objective
 
     def sampler(self, recipe: Recipe, generator: Any, codec: ImageCodec, dataset: PictureDataset[ImageCodec],
