@@ -14,7 +14,20 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, exchange, feedback, improve, look, make, serve, settings, table_release, tables, use
+from bottega.commands import (
+    adapters,
+    data,
+    exchange,
+    feedback,
+    improve,
+    look,
+    make,
+    serve,
+    settings,
+    table_release,
+    tables,
+    use,
+)
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -48,6 +61,7 @@ look.register(app)
 serve.register(app)
 improve.register(app)
 settings.register(app)
+app.add_typer(adapters.app, name="adapter")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
 table_release.register(tables.app)

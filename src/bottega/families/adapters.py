@@ -59,7 +59,7 @@ class Adapted(nn.Module):
     def weight(self) -> Tensor:
         """The weight as it acts: the base's with the adapter's."""
         whole = self.base() + self._delta()
-        return whole if self.magnitude is None else whole * self._gain(whole).view(-1, *[1] * (whole.dim() - 1))
+        return whole if self.magnitude is None else whole * self.gain(whole).view(-1, *[1] * (whole.dim() - 1))
 
     def base(self) -> Tensor:
         """Return the base's weight."""
@@ -75,12 +75,13 @@ class Adapted(nn.Module):
     def _shape(self) -> torch.Size:
         return self.quantised.shape if self.quantised is not None else self.base().shape
 
-    def _gain(self, whole: Tensor | None = None) -> Tensor:
+    def gain(self, whole: Tensor | None = None) -> Tensor:
         """Return m / ‖W + s·BA‖ [out]; the norm carries no gradient."""
         assert self.magnitude is not None
         with torch.no_grad():
             norm = _norms(self.base() + self._delta() if whole is None else whole)
-        return self.magnitude / norm
+        out: Tensor = self.magnitude / norm
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the base module would, and the adapter's part."""
@@ -90,9 +91,9 @@ class Adapted(nn.Module):
             out = self._product(x, self.base())
         kept = F.dropout(x, self.share) if self.share and self.training else x
         out = out + self._low_rank(kept) * self.scale
-        last = [1] * (x.dim() - 2) if isinstance(self, nn.Conv1d | nn.Conv2d) else []
+        last: list[int] = [1] * (x.dim() - 2) if isinstance(self, nn.Conv1d | nn.Conv2d) else []
         if self.magnitude is not None:
-            out = out * self._gain().view(-1, *last)
+            out = out * self.gain().view(-1, *last)
         return out if self.bias is None else out + self.bias.view(-1, *last)
 
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class Adapted(nn.Module):
         raise NotImplementedError
 
 
-class _Linear(Adapted, nn.Linear):
+class _Linear(Adapted, nn.Linear):  # type: ignore[misc, override]
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight)
 
@@ -121,18 +122,20 @@ class _Conv(Adapted):
 
     def _low_rank(self, x: Tensor) -> Tensor:
         inner: Tensor = self._conv_forward(x, self.lora_A, None)
-        return F.conv1d(inner, self.lora_B) if self.lora_B.dim() == 3 else F.conv2d(inner, self.lora_B)
+        out: Tensor
+        out = F.conv1d(inner, self.lora_B) if self.lora_B.dim() == 3 else F.conv2d(inner, self.lora_B)
+        return out
 
 
-class _Conv1d(_Conv, nn.Conv1d):
+class _Conv1d(_Conv, nn.Conv1d):  # type: ignore[misc, override]
     pass
 
 
-class _Conv2d(_Conv, nn.Conv2d):
+class _Conv2d(_Conv, nn.Conv2d):  # type: ignore[misc, override]
     pass
 
 
-class _Embedding(Adapted, nn.Embedding):
+class _Embedding(Adapted, nn.Embedding):  # type: ignore[override]
     bias = None
 
     def _delta(self) -> Tensor:
@@ -296,12 +299,12 @@ def merge(model: nn.Module) -> None:
             module._modules.pop("quantised", None)
             module.__dict__.pop("quantised", None)
             plain = next(plain for plain, kind in _ADAPTED.items() if kind is type(module))
-            module.__class__ = plain
+            module.__class__ = plain  # type: ignore[assignment]
             module.register_parameter("weight", nn.Parameter(weight))
 
 
 def changing(model: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes of an adapted model, by name: the adapters and the buffers, no weight of the base."""
+    """Return what training changes of an adapted model, by name: adapters and buffers, no weight of the base."""
     fixed = {f"{name}.{part}" if name else part for name, module in model.named_modules()
              for part in ((*module._buffers,) if isinstance(module, NF4) else
                           tuple(one for one in module._parameters if one not in PARTS))}

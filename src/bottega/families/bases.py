@@ -7,6 +7,7 @@ the path where it was; `pytest tests/families/test_bases.py` moves, changes and 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _loaded: WeakValueDictionary[tuple[Any, ...], Generator] = WeakValueDictionary()  # bases that adapters stand on
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a model made by `open_generator` stands on: the base in memory, and a key that is equal for equal ones."""
+
+    base: Generator
+    key: tuple[Any, ...]
 
 
 def is_adapter(bundle: Bundle) -> bool:
@@ -86,20 +95,22 @@ def open_generator(bundle: Bundle, device: str = "cpu") -> Generator:
     Raises:
         InputError, CorruptError: as in `load_generator`.
     """
-    if not is_adapter(bundle):
-        return _load(bundle).to(device)
-    base, spec = base_of(bundle), adapter_spec(bundle)
-    _, small = read_adapter(bundle.path)
-    key = (base.digest, spec.quantise, frozenset(small) if spec.quantise else None, device)
+    base, spec, names = bundle, None, None
+    if is_adapter(bundle):
+        base, spec, names = base_of(bundle), adapter_spec(bundle), list(read_adapter(bundle.path)[1])
+    packed = spec is not None and spec.quantise is not None
+    key = (base.digest, device, frozenset(names) if packed and names else None)
     with _lock:
         kept = _loaded.get(key)
         if kept is None:
             kept = _load(base)
-            if spec.quantise:
-                adapt(kept, spec, list(small))
-            _loaded[key] = kept = kept.to(device)
-    model = _adapted(bundle, shared_copy(kept)).to(device).eval()
-    model.__dict__["stands_on"] = (kept,)  # not a part of the model: it only keeps the base in memory
+            if packed and spec is not None:
+                adapt(kept, spec, names)  # holds it in four bits; the adapters themselves are put on copies
+            _loaded[key] = kept = kept.to(device).eval()
+    model: Generator = shared_copy(kept)
+    if spec is not None:
+        model = _adapted(bundle, model).to(device).eval()
+    model.__dict__["stands_on"] = Standing(kept, key)  # not a part of the model: it keeps the base in memory
     return model
 
 

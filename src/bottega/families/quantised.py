@@ -1,4 +1,4 @@
-"""Weights in four bits, for a base that is not trained: `adapter: {quantise: nf4}`; `pytest tests/families/test_nf4.py`.
+"""Weights in four bits, for a base that is not trained: `adapter: {quantise: nf4}`. `pytest tests/families/test_nf4.py`
 
 NormalFloat 4 (Dettmers et al. 2023, "QLoRA", arXiv 2305.14314, §3): blocks of 64 numbers share one fp32 scale, their
 largest magnitude; each number is the nearest of sixteen levels, which lie where normal numbers do. 4.5 bits a number in
@@ -21,7 +21,7 @@ _ENDS = 0.9677083  # quantile of the outermost level: (29/30 + 31/32 + …) of t
 
 
 def levels() -> Tensor:
-    """Return the sixteen levels of NF4, float32, ascending from -1 to 1, with 0 among them (appendix E of the paper)."""
+    """Return the sixteen levels of NF4, float32, ascending from -1 to 1, 0 among them (appendix E of the paper)."""
     above = torch.special.ndtri(torch.linspace(_ENDS, 0.5, 9, dtype=torch.float64)[:-1])
     below = -torch.special.ndtri(torch.linspace(_ENDS, 0.5, 8, dtype=torch.float64)[:-1])
     every = torch.cat([below, torch.zeros(1, dtype=torch.float64), above]).sort().values

@@ -56,7 +56,8 @@ class State(Strict):
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters (shared ones once) and persistent buffers by name; of an adapted model no weight of its base."""
+    """Return parameters (shared ones once) and persistent buffers by name; of an adapted model no weight of the base.
+    """
     if is_adapted(model):
         return changing(model)
     tensors = {name: p.detach() for name, p in model.named_parameters()}

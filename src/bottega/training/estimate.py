@@ -95,7 +95,8 @@ class Estimate:
         }
         if self.adapter:
             made = self.adapter
-            rows["parameters"] = f"{made['trained']:,} of {made['all']:,} are trained ({made['trained'] / made['all']:.2%})"
+            share = made["trained"] / made["all"]
+            rows["parameters"] = f"{made['trained']:,} of {made['all']:,} are trained ({share:.2%})"
             rows["memory"] += f", {made['saved_bytes'] / 1e6:,.1f} MB less than to train all weights"
         if self.derived:
             rows["derived"] = ", ".join(f"{key} {value}" for key, value in self.derived.items())
@@ -106,7 +107,8 @@ def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, 
     """Return the expected peak memory of training in bytes.
 
     Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen reference for
-    dpo 4. Beside an adapter the base takes its weights alone. Activations: every matrix product keeps its input and output, and norms and activation functions half as
+    dpo 4. Beside an adapter the base takes its weights alone.
+    Activations: every matrix product keeps its input and output, and norms and activation functions half as
     much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
     """
     matrices = hidden_matrices(generator)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from bottega.core.bundle import Bundle
-from bottega.core.errors import RecipeError
+from bottega.core.errors import InputError, RecipeError
 from bottega.core.recipe import Recipe
 from bottega.families import adapters, bases
 from bottega.families.base import Generator
@@ -31,8 +31,8 @@ def check_base(recipe: Recipe, base: Bundle, understands: frozenset[str]) -> Non
                           where="base", fix=f"write codec: {{kind: {kind}}}, or name another base")
     if recipe.codec.overrides:
         key = next(iter(recipe.codec.overrides))
-        raise RecipeError(f"codec.{key} is decided by the base '{base.name}', whose codec is used", where=f"codec.{key}",
-                          fix="leave it out")
+        raise RecipeError(f"codec.{key} is decided by the base '{base.name}', whose codec is used",
+                          where=f"codec.{key}", fix="leave it out")
     recipe.controls.require(understands, str(base.meta["family"]))
 
 
@@ -73,7 +73,7 @@ def put_adapter(generator: Generator, recipe: Recipe) -> None:
         return
     try:
         adapters.adapt(generator, recipe.adapter, seed=recipe.seed)
-    except adapters.InputError as error:
+    except InputError as error:
         raise RecipeError(error.problem, where=error.where or "adapter.targets", fix=error.fix) from None
 
 

@@ -73,8 +73,8 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
     meter = CostMeter()
     remove_unfinished(home / "data")
     sources = open_sources(spec, codec)
-    key = digest_json([spec.model_dump(mode="json"), codec.describe(), known, code_digest(), PIL.__version__, np.__version__,
-                       [[source.name, source.identity()] for source in sources]])
+    key = digest_json([spec.model_dump(mode="json"), codec.describe(), known, code_digest(), PIL.__version__,
+                       np.__version__, [[source.name, source.identity()] for source in sources]])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec.sources[0]).name).strip("-.") or "pictures"
     path = home / "data" / f"{name}-{key[:12]}"
     if path.is_dir():
