@@ -158,7 +158,8 @@ _ADAPTED: dict[type[nn.Module], type[Adapted]] = {nn.Linear: _Linear, nn.Conv1d:
 
 def _norms(weight: Tensor) -> Tensor:
     """Return the length of each output's weights [out]."""
-    return torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    out: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    return out
 
 
 def adapted(model: nn.Module) -> dict[str, Adapted]:
