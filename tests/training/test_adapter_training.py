@@ -13,7 +13,7 @@ from PIL import Image
 
 from bottega import families, objectives
 from bottega.core.bundle import Bundle
-from bottega.core.errors import CorruptError, InputError, Interrupted, RecipeError
+from bottega.core.errors import CorruptError, DataError, InputError, Interrupted, RecipeError
 from bottega.core.files import sha256_file
 from bottega.core.recipe import Recipe
 from bottega.families import adapters
@@ -147,7 +147,7 @@ def test_what_is_loaded_computes_what_was_trained_and_merged_computes_the_same(f
     if family == "tabular":  # its last biases are calibrated at the end, after the last look
         assert loaded == pytest.approx(figures, rel=0.1)
     else:
-        assert loaded == figures
+        assert {name: loaded[name] for name in figures} == figures
     merged = merge_adapter(bundle, f"{family}-merged", home)
     assert held_out(load_generator(merged), bundle, base, home) == pytest.approx(loaded, rel=1e-4)
     alone = load_generator(merged).state_dict()
@@ -164,20 +164,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_adapter(family: str, home: Pa
     change = {"kind": "dora", "dropout": 0.2}
     whole = make(recipe(family, home, f"{family}-whole", 9, **change), home=home, report=False)
     with monkeypatch.context() as patch:
-        real, count = loop.take, 0
-
-        def stopping(*arguments: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count > 12:  # in the sixth step of two players, in none of one that has nine
-                raise Interrupted("stopped", fix="")
-            return real(*arguments, **options)
-
-        monkeypatch.setattr(loop, "take", stopping if family == "gan" else _stop_at(6, real))
+        patch.setattr(loop, "take", _stop_after(13 if family == "gan" else 6, loop.take))  # two players, two calls
         with pytest.raises(Interrupted):
             make(recipe(family, home, f"{family}-parts", 9, **change), home=home, report=False)
-        patch.undo()
-    monkeypatch.setattr(loop, "take", real)
     parts = make(recipe(family, home, f"{family}-parts", 9, **change), home=home, report=False, resume=True)
     for file in (WEIGHTS, CHANGED):
         assert (whole.path / file).is_file() == (parts.path / file).is_file()
@@ -185,13 +174,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_adapter(family: str, home: Pa
             assert sha256_file(whole.path / file) == sha256_file(parts.path / file)
 
 
-def _stop_at(step: int, real: Callable[..., Any]) -> Callable[..., Any]:
+def _stop_after(calls: int, real: Callable[..., Any]) -> Callable[..., Any]:
     count = 0
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         nonlocal count
         count += 1
-        if count > step:
+        if count > calls:
             raise Interrupted("stopped", fix="")
         return real(*arguments, **options)
     return stopping
@@ -283,7 +272,7 @@ def test_new_data_that_the_base_cannot_read_is_named(home: Path, made: Any):
     path = home / "odd.csv"
     path.write_text("age,town\n" + "\n".join(f"{age},rome" for age in range(40)), encoding="utf-8")
     wrong = recipe("tabular", home, "odd")
-    with pytest.raises(RecipeError, match="score"):
+    with pytest.raises(DataError, match="lacks the column 'city'"):
         make(wrong.model_copy(update={"data": wrong.data.model_copy(update={"sources": [str(path)]})}), home=home)
 
 

@@ -172,8 +172,8 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     derived = getattr(generator.config, "derived", None)
     held = 16 * small["trained"] + small["base_bytes"] if small else 16 * total  # weights, gradients, two moments
     if small:
-        each = 12 if item == "token" and spec.optimizer == "muon" else 16
-        small["saved_bytes"] = each * total - held
+        inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices) + small["in_four_bits"]
+        small["saved_bytes"] = 16 * total - (4 * inner if item == "token" and spec.optimizer == "muon" else 0) - held
     return Estimate(
         name=recipe.name, parameters=total,
         matrices=sum(p.numel() for p in generator.parameters() if id(p) in matrices),

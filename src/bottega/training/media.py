@@ -93,6 +93,8 @@ class Texts:
 
     def check(self, recipe: Recipe, base: Bundle | None, home: Path) -> None:
         """See `Medium.check`."""
+        if base is not None:
+            check_base(recipe, base)
         if base is None:
             families.family_class(recipe.generator.family).Config.derive(
                 recipe.generator.depth, recipe.codec.vocab_size, recipe.training.context, recipe.generator.overrides)
@@ -203,7 +205,9 @@ class Pictures:
             raise RecipeError(f"pictures are not trained by objective '{recipe.objective.kind}'",
                               where="objective.kind", fix="write objective: {kind: pictures}")
         if base is not None:
-            check_base(recipe, base, families.picture_family(str(base.meta["family"])).understands)
+            check_base(recipe, base)
+            name = str(base.meta["family"])
+            recipe.controls.require(families.picture_family(name).understands, name)
             return
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):

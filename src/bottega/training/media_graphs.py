@@ -34,7 +34,8 @@ class Graphs:
             raise RecipeError(f"graphs are not trained by objective '{recipe.objective.kind}'", where="objective.kind",
                               fix="write objective: {kind: graphs}")
         if base is not None:
-            check_base(recipe, base, GraphGenerator.understands)
+            check_base(recipe, base)
+            recipe.controls.require(GraphGenerator.understands, "graph")
             return
         with torch.device("meta"):
             family = type(build_graphs(recipe, GraphCodec.of(recipe.codec.overrides)))

@@ -40,7 +40,8 @@ class Tables:
             raise RecipeError(f"tables are not trained by objective '{recipe.objective.kind}'", where="objective.kind",
                               fix="write objective: {kind: tables}")
         if base is not None:
-            check_base(recipe, base, Tabular.understands)
+            check_base(recipe, base)
+            recipe.controls.require(Tabular.understands, "tabular")
             if TableCodec.load(base.path).layout is not None:
                 raise RecipeError("a model of sequences cannot be trained further", where="base",
                                   fix="train one on all rows together")

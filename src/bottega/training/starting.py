@@ -14,13 +14,8 @@ from bottega.families import adapters, bases
 from bottega.families.base import Generator
 
 
-def check_base(recipe: Recipe, base: Bundle, understands: frozenset[str]) -> None:
-    """Find what does not fit a base that is no model of texts.
-
-    Args:
-        recipe: what to make.
-        base: what it starts from.
-        understands: controls of the base's family.
+def check_base(recipe: Recipe, base: Bundle) -> None:
+    """Find what does not fit a base.
 
     Raises:
         RecipeError: the base is of another medium, or the recipe sets what the base decides.
@@ -33,7 +28,6 @@ def check_base(recipe: Recipe, base: Bundle, understands: frozenset[str]) -> Non
         key = next(iter(recipe.codec.overrides))
         raise RecipeError(f"codec.{key} is decided by the base '{base.name}', whose codec is used",
                           where=f"codec.{key}", fix="leave it out")
-    recipe.controls.require(understands, str(base.meta["family"]))
 
 
 def check_adapter(recipe: Recipe, base: Bundle | None) -> None:

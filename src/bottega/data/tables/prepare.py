@@ -21,7 +21,7 @@ from bottega.core.files import atomic_dir, digest_json, file_table, remove_unfin
 from bottega.core.lineage import Licence, Lineage, code_digest, merge_licences
 from bottega.core.progress import say, timed
 from bottega.core.recipe import DataSpec
-from bottega.core.table import Schema, Table
+from bottega.core.table import Table
 from bottega.data.dataset import CARD, SPLITS
 from bottega.data.pictures.card import make_card
 from bottega.data.tables.dataset import Codec, TableDataset, content_digest
@@ -88,9 +88,12 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
         if entity:
             whole, layout = read_sequences(spec.sources, codec.spec, spec.limit)
         else:
-            data, schema = infer(read(source, codec.spec.names).slice(0, spec.limit), {
-                column.name: column.kind for column in codec.schema.columns} if known else codec.spec.columns, source)
-            whole, layout = Table(_same(codec.schema, schema, source) if known else schema, data), None
+            rows, kinds = read(source, codec.spec.names).slice(0, spec.limit), codec.spec.columns
+            if known:
+                _same_columns(codec.schema.names, rows.column_names, source)
+                kinds = {column.name: column.kind for column in codec.schema.columns}
+            data, schema = infer(rows, kinds, source)
+            whole, layout = Table(codec.schema if known else schema, data), None
     count, unit, dropped = len(whole), f"'{entity}'" if entity else "row", {}
     for rule in codec.declare(whole.schema):
         broken = rule.broken(whole)
@@ -135,17 +138,16 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
     return TableDataset.open(path, type(codec))
 
 
-def _same(known: Schema, found: Schema, source: str) -> Schema:
-    """Return the schema of the model that rows are for.
+def _same_columns(known: list[str], found: list[str], source: str) -> None:
+    """Refuse rows that have other columns than the model they are for.
 
     Raises:
         DataError: a column is missing, or one too many.
     """
-    odd = [name for name in found.names if name not in known.names]
+    odd = sorted(set(known) ^ set(found))
     if odd:
-        raise DataError(f"{source} has a column '{odd[0]}' that the base does not know", where=source,
-                        fix=f"give the columns {', '.join(known.names[:20])}")
-    return known
+        raise DataError(f"{source} {'lacks the column' if odd[0] in known else 'has a column that the base lacks:'} "
+                        f"'{odd[0]}'", where=source, fix=f"give the columns {', '.join(known[:20])}")
 
 
 def _all_of(table: Table, entity: str, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
