@@ -119,8 +119,8 @@ def held_out(model: Any, bundle: Bundle, base: Bundle, home: Path) -> dict[str, 
     codec = medium.codec(told, data, base, home)
     rows = told.training.batch or 1024
     model.begin_again()
-    objective = medium.objective(told, data, codec, model, base, 
-                                 Sizes(rows, 16 if told.codec.kind == "text" else rows, ""), objectives.settings(told.objective), home)
+    sizes = Sizes(rows, 16 if told.codec.kind == "text" else rows, "")
+    objective = medium.objective(told, data, codec, model, base, sizes, objectives.settings(told.objective), home)
     return loop.validate(objective, "fp32", torch.device("cpu"))
 
 

@@ -173,7 +173,8 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     held = 16 * small["trained"] + small["base_bytes"] if small else 16 * total  # weights, gradients, two moments
     if small:
         inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices) + small["in_four_bits"]
-        small["saved_bytes"] = 16 * total - (4 * inner if item == "token" and spec.optimizer == "muon" else 0) - held
+        alone = 16 * (total - small["trained"]) - (4 * inner if item == "token" and spec.optimizer == "muon" else 0)
+        small["saved_bytes"] = alone - held
     return Estimate(
         name=recipe.name, parameters=total,
         matrices=sum(p.numel() for p in generator.parameters() if id(p) in matrices),
