@@ -62,7 +62,7 @@ def _picture(family: Any, config: Any, **keys: Any) -> Callable[[], Generator]:
 
 
 def _table() -> Generator:
-    facts = {"sizes": [2, 3, 2], "ordered": [False] * 3, "missing": [False] * 3, 
+    facts = {"sizes": [2, 3, 2], "ordered": [False] * 3, "missing": [False] * 3,
              "shares": [0.5, 0.5, 0.4, 0.3, 0.3, 0.5, 0.5]}
     model = Tabular(TabularConfig.derive(1, facts, {"width": 16}))
     model.fit_base([(ROWS["codes"], ROWS["places"])])
