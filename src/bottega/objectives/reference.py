@@ -59,7 +59,7 @@ def ahead(objective: PairObjective, model: TokenGenerator, cache: Path, *identit
                         objective.count("train"), objective.count("validation")])[:24]
     path = cache / "references" / f"{name}.safetensors"
     try:
-        kept = load_file(path)
+        kept = {split: tensor.clone() for split, tensor in load_file(path).items()}  # off the file: it may go
         sound = all(kept[split].shape == (objective.count(split), 2) and math.isfinite(float(kept[split].sum()))
                     for split in ("train", "validation"))
     except (OSError, SafetensorError, KeyError):

@@ -99,7 +99,8 @@ def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, 
 
     Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen
     reference or teacher 4. Activations: every matrix product keeps its input and output, and norms and activation
-    functions half as much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
+    functions half as much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the
+    runtime.
     """
     matrices = hidden_matrices(generator)
     total = sum(p.numel() for p in generator.parameters())
