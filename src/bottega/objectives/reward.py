@@ -1,4 +1,4 @@
-"""Reward models: how good is an answer? `bottega train recipes/desk-reward.yaml` (`kind: reward`).
+"""Reward models: how good is an answer? `bottega train recipes/python-assistant-reward.yaml` (`kind: reward`).
 
 Bradley and Terry 1952: chosen is preferred to rejected with probability σ(r_chosen - r_rejected). The loss of a pair is
 -log σ(r_chosen - r_rejected - m) (Touvron et al. 2023, "Llama 2", arXiv 2307.09288, equation 2, m the margin), plus

@@ -100,7 +100,12 @@ class Texts:
             raise RecipeError(f"training.context {recipe.training.context} is longer than the base's "
                               f"{base.meta['context']}", where="training.context",
                               fix=f"use {base.meta['context']} or less, or train a base with a longer context")
+        if base is not None and base.meta["objective"] == "reward" and recipe.objective.kind != "reward":
+            raise RecipeError(f"the base '{base.name}' is a reward model: it cannot learn to write", where="base",
+                              fix="name a language model")
         family = str(base.meta["family"]) if base else recipe.generator.family
+        if family == "reward":
+            return
         recipe.controls.require(families.family_class(family).understands, family)
 
     def dataset(self, recipe: Recipe, home: Path) -> Dataset:

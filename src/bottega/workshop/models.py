@@ -140,6 +140,7 @@ class Models:
         served = None
         try:
             served = self._read(path)
+            served = None if served.objective == "reward" else served  # a judge writes nothing
         except BottegaError as error:
             say(f"warning: {path.name} is not served: {error.problem}")
         self._known[path] = (stamp, served)
