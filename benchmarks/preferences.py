@@ -145,10 +145,11 @@ class Held:
 
 
 def reward_models(folder: Path, codec: TextCodec, everything: Sequence[Pair], sources: Sequence[str], label: str,
-                  epochs: float, rate_: float, objective: dict[str, Any], most: int | None = None) -> dict[str, Any]:
+                  epochs: float, rate_: float, objective: dict[str, Any], folds: Sequence[int],
+                  most: int | None = None) -> dict[str, Any]:
     """Train and judge a reward model a fold."""
     held, cpu = Held(), 0.0
-    for fold in range(FOLDS):
+    for fold in folds:
         mine = [pair for pair in everything if pair.source in sources]
         train = cut(codec, (pair for pair in mine if pair.fold != fold))
         if most is not None:  # of one source with many pairs a question
@@ -239,11 +240,11 @@ def table(results: dict[str, Any]) -> str:
     cpu = sum(part.get("cpu_seconds", 0.0) for part in results.values() if isinstance(part, dict))
     lines = ["## Preferences of people", "",
              f"On {machine()}; {results['parameters'] / 1e6:.1f} million parameters, {cpu / 60:.0f} CPU minutes in "
-             f"all, of which {results['backbone']['cpu_seconds'] / 60:.0f} of pretraining. Three folds by first message, a "
-             "seed each, every pair held out once; 95 % intervals, of the gain by bootstrap over prompts. `by length` "
-             "takes the longer or shorter answer, whichever won more often in the training folds of its source. Turns "
-             f"and answers are cut to {CONTEXT} tokens by leaving out the oldest turns; pairs that do not fit are left "
-             "out.", "",
+             f"all, of which {results['backbone']['cpu_seconds'] / 60:.0f} of pretraining. Three folds by first "
+             "message, a seed each, every pair held out once; 95 % intervals, of the gain by bootstrap over prompts. "
+             "`by length` takes the longer or shorter answer, whichever won more often in the training folds of its "
+             f"source. Turns and answers are cut to {CONTEXT} tokens by leaving out the oldest turns; pairs that do not "
+             "fit are left out.", "",
              "| held-out pairs | n | reward model | by length | gain | log loss | calibration error | folds |",
              "|---|---|---|---|---|---|---|---|"]
     for label in ("hh-harmless", "small"):
@@ -261,13 +262,14 @@ def table(results: dict[str, Any]) -> str:
         tuned, policy = list(part["reward"])
         reward, size, said = (part[name] for name in ("reward", "length", "chosen_logprob"))
         lines += ["", (
-            f"DPO on the harmless pairs of one fold: answers to {part['prompts']} held-out prompts (temperature 0.7, at "
-            f"most 64 tokens) win **{share(part['win_rate'])}** against those of the tuned model it starts from, by a "
-            f"reward model that learned from another fold (right on {share(part['judge_accuracy'])} of held-out pairs). "
-            f"Mean reward {reward[tuned]:+.2f} → {reward[policy]:+.2f}, length {size[tuned]:.0f} → {size[policy]:.0f} "
-            f"tokens. Held-out chosen answers cost {part['likelihood_loss']:+.3f} nats a token more "
-            f"({-said[tuned]:.3f} → {-said[policy]:.3f}; at most {LOSS:.2f} was allowed); chosen has the higher odds in "
-            f"{part['preferred'][tuned]:.1%} → {part['preferred'][policy]:.1%}.")]
+            f"DPO on the harmless pairs of one fold: answers to {part['prompts']} held-out prompts (temperature 0.7, "
+            f"at most 64 tokens) win **{share(part['win_rate'])}** against those of the tuned model it starts from, by "
+            "a reward model that learned from another fold (right on "
+            f"{share(part['judge_accuracy'])} of held-out pairs). Mean reward {reward[tuned]:+.2f} → "
+            f"{reward[policy]:+.2f}, length {size[tuned]:.0f} → {size[policy]:.0f} tokens. Held-out chosen answers "
+            f"cost {part['likelihood_loss']:+.3f} nats a token more ({-said[tuned]:.3f} → {-said[policy]:.3f}; at most "
+            f"{LOSS:.2f} was allowed); chosen has the higher odds in {part['preferred'][tuned]:.1%} → "
+            f"{part['preferred'][policy]:.1%}.")]
     return "\n".join(lines)
 
 
@@ -276,6 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("workshop/preferences"))
     parser.add_argument("--only", choices=("hh", "small", "dpo"), nargs="+", default=["hh", "small", "dpo"])
+    parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)), help="fewer only make the models")
     options = parser.parse_args()
     data = Path(os.environ.get("BOTTEGA_DATA", "../shared/data"))
     everything = pairs(data)
@@ -288,11 +291,14 @@ def main() -> None:
     objective = {"kind": "reward", "centre": 0.01, "dropout": 0.1}
     if "hh" in options.only:
         results["hh-harmless"] = reward_models(options.folder, codec, everything, HARMLESS, HARMLESS[0], 2, 0.002,
-                                               objective)
+                                               objective, options.folds)
     if "small" in options.only:
-        results["small"] = reward_models(options.folder, codec, everything, SMALL, "small", 1, 0.002, objective, 600)
+        results["small"] = reward_models(options.folder, codec, everything, SMALL, "small", 1, 0.002, objective,
+                                         options.folds, 600)
     if "dpo" in options.only:
         results["dpo"] = aligned(options.folder, codec, everything, 2, 2, 0.002, objective)
+    if len(options.folds) < FOLDS:
+        return
     assert all(math.isfinite(value) for value in results["backbone"].values())
     write_json(place, results)
     section = table(results)
