@@ -243,8 +243,8 @@ def table(results: dict[str, Any]) -> str:
              f"all, of which {results['backbone']['cpu_seconds'] / 60:.0f} of pretraining. Three folds by first "
              "message, a seed each, every pair held out once; 95 % intervals, of the gain by bootstrap over prompts. "
              "`by length` takes the longer or shorter answer, whichever won more often in the training folds of its "
-             f"source. Turns and answers are cut to {CONTEXT} tokens by leaving out the oldest turns; pairs that do not "
-             "fit are left out.", "",
+             f"source. Turns and answers are cut to {CONTEXT} tokens by leaving out the oldest turns; pairs that do not"
+             " fit are left out.", "",
              "| held-out pairs | n | reward model | by length | gain | log loss | calibration error | folds |",
              "|---|---|---|---|---|---|---|---|"]
     for label in ("hh-harmless", "small"):
