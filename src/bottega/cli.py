@@ -14,7 +14,20 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, exchange, feedback, improve, look, make, serve, settings, table_release, tables, use
+from bottega.commands import (
+    data,
+    distil,
+    exchange,
+    feedback,
+    improve,
+    look,
+    make,
+    serve,
+    settings,
+    table_release,
+    tables,
+    use,
+)
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -45,6 +58,7 @@ make.register(app)
 use.register(app)
 exchange.register(app)
 look.register(app)
+distil.register(app)
 serve.register(app)
 improve.register(app)
 settings.register(app)

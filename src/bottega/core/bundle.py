@@ -29,6 +29,7 @@ from bottega.core.lineage import Lineage
 from bottega.core.request import Controls
 
 META = "bottega.json"
+ANSWERING = frozenset({"sft", "dpo", "kto", "orpo", "distil"})  # objectives whose models answer conversations
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of models
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: pretrain, sft, dpo, pictures, tables, graphs. The loop is the same for all.
+"""What training minimises: pretrain, sft, dpo, reward and others. The loop is the same for all.
 
 An objective is one file beside this one, with a class and its `Settings`, and one line in `OBJECTIVES`.
 """
@@ -16,11 +16,16 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "pretrain": ("bottega.objectives.pretrain", "Pretrain"),
     "sft": ("bottega.objectives.sft", "SFT"),
     "dpo": ("bottega.objectives.dpo", "DPO"),
+    "kto": ("bottega.objectives.kto", "KTO"),
+    "orpo": ("bottega.objectives.orpo", "ORPO"),
+    "reward": ("bottega.objectives.reward", "Reward"),
+    "distil": ("bottega.objectives.distil", "Distil"),
     "pictures": ("bottega.objectives.pictures", "PictureTraining"),
     "tables": ("bottega.objectives.tables", "TableTraining"),
     "graphs": ("bottega.objectives.graphs", "GraphTraining"),
 }
-NEEDS_BASE = frozenset({"sft", "dpo"})  # kinds that start from a finished model
+TALKING = frozenset({"sft", "dpo", "kto", "orpo", "distil", "reward"})  # kinds that read conversations
+NEEDS_BASE = TALKING - {"distil"}  # kinds that start from a finished model; a student may be new
 
 
 def _module(kind: str) -> Any:
