@@ -26,8 +26,8 @@ Turns = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def codec() -> TextCodec:
-    return TextCodec.train(["Where would you like to eat? Élan 東京 🙂 {\"name\": \"FindPlace\", \"arguments\": {}} <tools>"
-                            " </tool_call>\n"] * 40, 500)
+    text = 'Where would you like to eat? Élan 東京 🙂 <tools> {"name": "Find", "arguments": {}}\n</tool_call>\n'
+    return TextCodec.train([text] * 40, 500)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,10 @@ def conversations(draw: st.DrawFn) -> tuple[Turns, Any]:
         if role != "call":
             turns.append({"role": role, "content": draw(WORDS)})
         else:
-            calls = draw(st.lists(st.fixed_dictionaries({"name": WORDS, "arguments": ARGUMENTS}), min_size=1, max_size=2))
+            made = st.fixed_dictionaries({"name": WORDS, "arguments": ARGUMENTS})
+            calls = draw(st.lists(made, min_size=1, max_size=2))
             turns.append({"role": "assistant", "content": draw(st.one_of(st.just(""), WORDS)), "tool_calls": [
-                {"type": "function", "function": made} for made in calls]})
+                {"type": "function", "function": call} for call in calls]})
             turns += [{"role": "tool", "content": draw(TEXT)} for _ in calls]
         if turns[-1]["role"] == "assistant" and draw(st.integers(0, 4)) == 0:
             turns[-1]["weight"] = 0

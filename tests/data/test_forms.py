@@ -45,14 +45,16 @@ def test_openai_messages_with_tools_parts_and_developer() -> None:
         ("assistant", '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>\n'
                       '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo", "é": 1}}\n</tool_call>'),
         ("tool", "hot"), ("tool", "cold"), ("assistant", "Hot, and cold.")]  # results in the order of the calls
-    assert read_calls(found[2][1]) == ("", [Call("weather", {"city": "Rome"}), Call("weather", {"city": "Oslo", "é": 1})])
+    assert read_calls(found[2][1]) == ("", [Call("weather", {"city": "Rome"}),
+                                            Call("weather", {"city": "Oslo", "é": 1})])
 
 
 def test_calls_are_read_back_and_broken_ones_stay_words() -> None:
     calls = [Call("a", {"x": [1, None, "</b>"]}), Call("ü", {})]
     for words in ("", "I look.", "two\nlines\n"):
         assert read_calls(write_calls(words, calls)) == (words, calls)
-    for broken in ("<tool_call>\n{\n</tool_call>", '<tool_call>{"name": 1, "arguments": {}}</tool_call>', "<tool_call>"):
+    for broken in ("<tool_call>\n{\n</tool_call>", '<tool_call>{"name": 1, "arguments": {}}</tool_call>',
+                   "<tool_call>"):
         assert read_calls(broken) == (broken, [])
 
 
