@@ -14,7 +14,20 @@ from types import FrameType
 import typer
 
 from bottega import __version__
-from bottega.commands import data, exchange, feedback, improve, look, make, serve, settings, table_release, tables, use
+from bottega.commands import (
+    compare,
+    data,
+    exchange,
+    feedback,
+    improve,
+    look,
+    make,
+    serve,
+    settings,
+    table_release,
+    tables,
+    use,
+)
 from bottega.core.errors import BottegaError, Interrupted
 
 app = typer.Typer(
@@ -47,6 +60,7 @@ exchange.register(app)
 look.register(app)
 serve.register(app)
 improve.register(app)
+compare.register(app)
 settings.register(app)
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")

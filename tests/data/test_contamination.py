@@ -108,6 +108,10 @@ def test_sources_are_read_in_their_forms(tmp_path: Path) -> None:
     assert [one.reference for one in read] == ["#### 4", None, "Hello.", "This one.", None, "4"]
     assert read[1].digest == read[2].digest, "what is asked decides, not what is right"
     assert (read[3].rejected, read[4].text, read[5].asked) == ("None.", "A plain text.", "Add\n\n2 2")
+    again = tmp_path / "again.jsonl"
+    again.write_text("".join(f"{questions.line(one)}\n" for one in read))
+    assert [(one.digest, one.reference, one.rejected) for one in questions.read(str(again))] == \
+        [(one.digest, one.reference, one.rejected) for one in read]
     file.write_text('{"prompt": "fine"}\n{"nothing": 1}\n')
     with pytest.raises(DataError, match="row 2") as error:
         list(questions.read(str(file)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.errors import DataError, InputError, suggest
-from bottega.core.files import digest_json
+from bottega.core.files import canonical_json, digest_json
 from bottega.core.lineage import LINEAGE
 from bottega.data import turns
 from bottega.data.builtin import BUILTIN
@@ -22,7 +22,7 @@ from bottega.data.dataset import CARD, Dataset
 from bottega.data.formats import Unreadable, read_parts
 from bottega.data.forms import recognise
 from bottega.data.normalise import normalise
-from bottega.data.record import Split, check_payload, document_id
+from bottega.data.record import Split, check_payload
 from bottega.data.rows import is_row_file, read_objects
 
 _ASKED = ("prompt", "question", "instruction")
@@ -157,6 +157,11 @@ def _of(place: str, payload: Mapping[str, Any]) -> Question:
     return Question(place, said, *clean)
 
 
-def identity(question: Question) -> str:
-    """Return an id that depends on what is asked alone, to draw a sample by."""
-    return document_id(question.digest)
+def line(question: Question) -> str:
+    """Return a question as a line of JSONL that `read` reads again."""
+    if not question.messages:
+        return canonical_json({"text": question.text})
+    row: dict[str, Any] = {"messages": question.messages}
+    if question.rejected is not None:
+        return canonical_json({**row, "chosen": question.reference, "rejected": question.rejected})
+    return canonical_json(row if question.reference is None else {**row, "reference": question.reference})
