@@ -15,6 +15,7 @@ import typer
 
 from bottega import __version__
 from bottega.commands import (
+    compare,
     data,
     distil,
     exchange,
@@ -61,6 +62,7 @@ look.register(app)
 distil.register(app)
 serve.register(app)
 improve.register(app)
+compare.register(app)
 settings.register(app)
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
