@@ -53,24 +53,30 @@ def read_rows(path: Path, text_field: str, *, start: int = 0, end: int | None = 
     Raises:
         Unreadable: the file as a whole cannot be read.
     """
+    return usable(objects(path, start=start, end=end, line=line), text_field)
+
+
+def objects(path: Path, *, start: int = 0, end: int | None = None, line: int = 1) -> Iterator[tuple[int, Any]]:
+    """Yield the numbered rows of a file as they are, or an `Unreadable` in a row's place; arguments as `read_rows`.
+
+    Raises:
+        Unreadable: the file as a whole cannot be read.
+    """
     name = path.name.lower()
     try:
         if name.endswith(".parquet"):
-            rows = _parquet(path)
+            yield from _parquet(path)
         elif name.endswith((".csv", ".tsv")):
-            rows = _csv(path, "\t" if name.endswith(".tsv") else ",")
+            yield from _csv(path, "\t" if name.endswith(".tsv") else ",")
         elif name.endswith(".json"):
-            rows = _json_list(path)
+            yield from _json_list(path)
         elif name.endswith(".gz"):
             with gzip.open(path, "rb") as packed:
-                yield from usable(_lines(packed, None, 1), text_field)
-            return
+                yield from _lines(packed, None, 1)
         else:
             with path.open("rb") as file:
                 file.seek(start)
-                yield from usable(_lines(file, None if end is None else end - start, line), text_field)
-            return
-        yield from usable(rows, text_field)
+                yield from _lines(file, None if end is None else end - start, line)
     except (EOFError, zlib.error) as error:
         raise Unreadable("unreadable", f"the compressed file is broken: {error}") from error
     except OSError as error:
