@@ -64,8 +64,8 @@ def make(folder: Path, name: str, source: str, kind: str, steps: int, seed: int,
         "training": {"budget": {"steps": steps}, "context": CONTEXT, "batch_tokens": 2048, "validate_every": 1.0,
                      "validation_tokens": 8192, "sample_every": 0, "precision": "bf16", "compile": "off"}}
     if base is None:
-        plain["generator"] = {"family": "transformer", "depth": 4, "width": 160, "head_dim": 40, "heads": 4,
-                              "kv_heads": 4, "intermediate": 432}
+        plain["generator"] = {"family": "transformer", "depth": 3, "width": 128, "head_dim": 32, "heads": 4,
+                              "kv_heads": 4, "intermediate": 344}
     return train(Recipe.model_validate(plain), home=folder, resume=False)
 
 
@@ -162,9 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("workshop/support-tone"))
-    parser.add_argument("--steps", type=int, nargs=3, default=[300, 60, 300], metavar=("BASE", "GENERIC", "DESK"))
-    parser.add_argument("--cases", type=int, default=80, help="turns that call, and turns that speak, a part")
-    parser.add_argument("--dialogues", type=int, default=150, help="of the test, a part")
+    parser.add_argument("--steps", type=int, nargs=3, default=[200, 40, 300], metavar=("BASE", "GENERIC", "DESK"))
+    parser.add_argument("--cases", type=int, default=60, help="turns that call, and turns that speak, a part")
+    parser.add_argument("--dialogues", type=int, default=100, help="of the test, a part")
     options = parser.parse_args()
     data = Path(os.environ.get("BOTTEGA_DATA", "../shared/data"))
     began, folder = time.process_time(), options.folder
