@@ -127,6 +127,8 @@ def bring(
     typer.echo(f"{found.path}: {card['training']} rows to learn from, {card['held_out']} held out ({card['form']})")
     for reason, number in card["skipped"].items():
         typer.echo(f"  {number} left out ({reason}), for instance {card['skipped_examples'][reason][0]}")
+    if card["empty"]:
+        typer.echo(f"  {card['empty']} judgements about an empty answer are counted, not learnt from")
     _tell(card)
     name = "ratings" if card["kind"] == "rating" else "preferences"
     typer.echo(f"learn from it: data.sources=[{found.path / name}.jsonl]")

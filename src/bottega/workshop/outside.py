@@ -5,7 +5,8 @@ They are about outputs this workshop never made, so they do not go into its stor
     home/feedback/<name>-<first 12 digits of its digest>/
         preferences.jsonl or ratings.jsonl   to learn from: `data.sources` of dpo, reward and kto recipes
         held-out.jsonl                       nobody learns from these
-        judgements.jsonl                     every single word of every rater, ties and disagreements among them
+        judgements.jsonl                     every single word of every rater, with ties, disagreements and empty
+                                             answers, of which nothing is learnt
         card.json                            counts, agreement and leanings of the raters
         lineage.json, manifest.json          the file it came from, its licence; SHA-256 of every file
 """
@@ -74,9 +75,9 @@ def pandalm(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
     """Yield the annotators' words about `response1` and `response2`: 1 or 2 is better, 0 a tie."""
     asked = _text(row, "instruction")
     asked = f"{asked}\n\n{row['input']}" if str(row.get("input") or "").strip() else asked
+    answers = (_text(row, "response1", True), _text(row, "response2", True))
     for key in sorted(key for key in row if re.fullmatch(r"annotator\d+", str(key))):
-        yield Judgement(str(number), str(key), _asks(asked), (_text(row, "response1"), _text(row, "response2")),
-                        _side(row[key], key))
+        yield Judgement(str(number), str(key), _asks(asked), answers, _side(row[key], key))
 
 
 def finegrained(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
@@ -86,7 +87,7 @@ def finegrained(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
     """
     passages = "\n\n".join(" ".join(map(str, passage[1:])) for passage in row.get("passages") or [])
     messages = _asks(f"{_text(row, 'question')}\n\n{passages}" if passages else _text(row, "question"))
-    answers = [_text(row, f"prediction {place}") for place in range(1, 5)]
+    answers = [_text(row, f"prediction {place}", True) for place in range(1, 5)]
     order = [(a, b) for a in range(4) for b in range(a + 1, 4)]
     said = row["preference"]
     if not isinstance(said, list) or len(said) != len(order):
@@ -107,7 +108,7 @@ def finegrained(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
 def llmbar(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
     """Yield which of `output_1` and `output_2` follows the instruction."""
     yield Judgement(str(number), UNKNOWN_RATER, _asks(_text(row, "input")),
-                    (_text(row, "output_1"), _text(row, "output_2")), _side(row["label"], "label"))
+                    (_text(row, "output_1", True), _text(row, "output_2", True)), _side(row["label"], "label"))
 
 
 def records(row: Any, number: int) -> Iterator[Judgement]:
@@ -201,7 +202,8 @@ def bring_in(path: Path, home: Path, *, form: str | None = None, votes: Votes = 
         raise DataError(f"{path} holds ratings of one answer and of two", fix="divide it into two files")
     if split == "raters" and votes == "majority":
         raise InputError("a majority has no rater to hold out", where="--split", fix="use --votes each")
-    rows = _ratings(judgements) if single else _each(judgements) if votes == "each" else _majority(judgements)
+    said = [each for each in judgements if all(answer.strip() for answer in each.answers)]
+    rows = _ratings(said) if single else _each(said) if votes == "each" else _majority(said)
     training, held_out = divide(rows, split)
     digest = digest_json([[each.plain() for each in judgements], votes, split, licence])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip("-.") or "ratings"
@@ -209,17 +211,18 @@ def bring_in(path: Path, home: Path, *, form: str | None = None, votes: Votes = 
     if folder is None and target.is_dir():
         return Imported.open(target)
     kind = "rating" if single else "preference"
-    said = {"kind": kind, "form": form, "votes": votes, "split": split, "digest": digest, "training": len(training),
-            "held_out": len(held_out), "skipped": skips.facts()["skipped"],
+    card = {"kind": kind, "form": form, "votes": votes, "split": split, "digest": digest, "training": len(training),
+            "held_out": len(held_out), "empty": len(judgements) - len(said),
+            "skipped": skips.facts()["skipped"],
             "skipped_examples": skips.facts()["examples"], **report(judgements)}
     with atomic_dir(target) as temporary:
         preferences.write_rows(temporary / (RATINGS if single else preferences.TRAINING), training)
         preferences.write_rows(temporary / preferences.HELD_OUT, held_out)
         preferences.write_rows(temporary / JUDGEMENTS, [each.plain() for each in judgements])
-        write_json(temporary / CARD, said)
+        write_json(temporary / CARD, card)
         Lineage(kind="dataset", name=target.name, content=digest_json(file_table(temporary)), step="import",
                 parameters={"file": path.name, "sha256": sha256_file(path), "form": form, "votes": votes,
-                            "split": split, "raters": said["raters"]},
+                            "split": split, "raters": card["raters"]},
                 licences=[Licence(spdx=licence, evidence="stated at the import" if licence != UNKNOWN_LICENCE else "")]
                 ).save(temporary)
     return Imported.open(target)
@@ -282,10 +285,10 @@ def _asks(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
+def _text(row: Mapping[str, Any], key: str, empty: bool = False) -> str:
     if not isinstance(row.get(key), str):
         raise Unreadable("missing-key", f"'{key}' is no text")
-    if not row[key].strip():
+    if not empty and not row[key].strip():
         raise Unreadable("empty-content", f"'{key}' is empty")
     return str(row[key])
 
