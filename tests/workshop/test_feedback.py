@@ -124,7 +124,7 @@ def test_pictures_are_rated_and_teach_no_texts(store: Store, work: Work) -> None
     say(store, kind="thumb", output="bt-drawn.0", value=1)
     say(store, kind="choice", output="bt-drawn.0", rejected="bt-drawn.1")
     say(store, kind="comment", output="bt-drawn.1", text="too dark")
-    assert feedback.counts(store) == {"up": 1, "down": 0, "choice": 1, "edit": 0, "comment": 1}
+    assert feedback.counts(store) == {"up": 1, "down": 0, "score": 0, "choice": 1, "edit": 0, "comment": 1}
     with pytest.raises(InputError, match="no text, so its words cannot be corrected"):
         say(store, kind="edit", output="bt-drawn.0", text="a red star")
     with pytest.raises(InputError, match="not of one kind"):
@@ -145,7 +145,7 @@ def test_the_newest_word_of_a_rater_counts(store: Store, work: Work) -> None:
     say(store, **{**EDIT, "text": "Better."})
     say(store, **COMMENT)
     say(store, **COMMENT)
-    assert feedback.counts(store) == {"up": 1, "down": 1, "choice": 1, "edit": 1, "comment": 2}
+    assert feedback.counts(store) == {"up": 1, "down": 1, "score": 0, "choice": 1, "edit": 1, "comment": 2}
     assert {(pair.chosen, pair.rejected) for pair in feedback.pairs(store)} == {
         ("Answer 0.", "Answer 1."), ("Better.", "Answer 0.")}
     replaced = {entry["id"]: entry["replaced_by"] for entry in feedback.listed(store)}
@@ -161,7 +161,7 @@ def test_lists_and_counts_by_alias_kind_and_output(store: Store, work: Work) -> 
     assert [entry["id"] for entry in feedback.listed(store, alias="helper")] == ids[2:]
     assert [entry["id"] for entry in feedback.listed(store, kind="comment")] == [ids[1]]
     assert [entry["id"] for entry in feedback.listed(store, output="bt-one.0")] == [ids[1], ids[0]]
-    assert feedback.counts(store, "helper") == {"up": 0, "down": 1, "choice": 0, "edit": 0, "comment": 0}
+    assert feedback.counts(store, "helper") == {"up": 0, "down": 1, "score": 0, "choice": 0, "edit": 0, "comment": 0}
     assert feedback.counts(store, "nobody")["down"] == 0
 
 

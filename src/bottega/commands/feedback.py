@@ -42,7 +42,7 @@ def stats(
                            "raters": len(found.raters), "left_out": found.left_out,
                            "contradictions": len(found.contradictions)}
         whole = {**feedback.counts(store), "pairs": len(preferences.collect(store).pairs)}
-        people = judgements.report(preferences.judgements(store))
+        people = judgements.report(preferences.judgements(store)[0])
     if as_json:
         emit({"all": whole, "aliases": rows, "needed": preferences.LEAST_PAIRS, "raters": people})
         return
@@ -92,6 +92,57 @@ def _shown(figure: dict[str, Any], percent: bool = False) -> str:
     return (f"{value:.{digits}f}{' %' if percent else ''} ({low:.{digits}f} to {high:.{digits}f}, n {figure['n']})")
 
 
+@app.command()
+def export(
+    model: Annotated[str | None, typer.Argument(help="Alias, with all models it ever stood for, or a model's name. "
+                                                     "Default: all models.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help=(
+        "New folder to write. Default: the workshop's feedback folder."))] = None,
+    what: Annotated[str, typer.Option(help=(
+        "pairs: what the majority prefers, for 'improve'; choices: a row a rater; thumbs: good and bad answers."
+    ))] = "pairs",
+    split: Annotated[str, typer.Option(help=(
+        "What is held out of choices and thumbs: a quarter of the prompts, or of the raters."))] = "prompts",
+    licence: Annotated[str, typer.Option(help="SPDX expression of what people wrote.")] = "unknown",
+    database: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Write preferences or ratings as JSONL: to learn from and, apart, held out; with lineage and a manifest.
+
+    The folder stays when the workshop's retention_days forget the feedback in it; delete it to forget that too.
+
+    Example: bottega feedback export assistant -o my-preferences
+    """
+    from bottega.core.errors import InputError
+    from bottega.core.home import workshop
+    from bottega.workshop import outside, preferences, registry
+
+    start(as_json)
+    _known(what, ("pairs", "choices", "thumbs"), "--what")
+    _known(split, ("prompts", "raters"), "--split")
+    if what == "pairs" and split == "raters":
+        raise InputError("pairs are what the majority prefers, and have no rater to hold out", where="--split",
+                         fix="use --what choices")
+    with open_store(database) as store:
+        models = None
+        if model is not None:
+            models = preferences.rated_models(store, model) or [registry.model(store, model).name]
+        if what != "pairs":
+            made = outside.from_store(store, workshop(), models, what=what, split=split,  # type: ignore[arg-type]
+                                      folder=output, licence=licence)
+            _made(made.path, made.card, as_json)
+            return
+        found = preferences.export(store, workshop(), models, folder=output, licence=licence)
+    if as_json:
+        emit(found.plain())
+        return
+    typer.echo(f"{found.path}: {found.pairs} pairs to learn from, {found.held_out} held out")
+    for reason, number in found.left_out.items():
+        typer.echo(f"  {number} not used: {reason}")
+    for row in found.contradictions:
+        typer.echo(f"  raters disagree {row['for']} to {row['against']}: {', '.join(row['feedback'])}")
+
+
 @app.command(name="import")
 def bring(
     file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet with judgements of people.")],
@@ -110,60 +161,35 @@ def bring(
 
     Example: bottega feedback import pandalm.json --votes majority
     """
-    from bottega.core.errors import InputError, suggest
     from bottega.core.home import workshop
     from bottega.workshop import outside
 
     start(as_json)
-    for value, known, option in ((votes, ("each", "majority"), "--votes"), (split, ("prompts", "raters"), "--split")):
-        if value not in known:
-            raise InputError(f"'{value}' is not known", where=option, fix=suggest(value, known))
+    _known(votes, ("each", "majority"), "--votes")
+    _known(split, ("prompts", "raters"), "--split")
     found = outside.bring_in(file, workshop(), form=form, votes=votes, split=split,  # type: ignore[arg-type]
                              folder=output, licence=licence)
+    _made(found.path, found.card, as_json)
+
+
+def _known(value: str, known: tuple[str, ...], option: str) -> None:
+    from bottega.core.errors import InputError, suggest
+
+    if value not in known:
+        raise InputError(f"'{value}' is not known", where=option, fix=suggest(value, known))
+
+
+def _made(path: Path, card: dict[str, Any], as_json: bool) -> None:
+    """Tell of a set of judgements that was written."""
     if as_json:
-        emit({"path": str(found.path), **found.card})
+        emit({"path": str(path), **card})
         return
-    card = found.card
-    typer.echo(f"{found.path}: {card['training']} rows to learn from, {card['held_out']} held out ({card['form']})")
-    for reason, number in card["skipped"].items():
+    typer.echo(f"{path}: {card['training']} rows to learn from, {card['held_out']} held out"
+               + (f" ({card['form']})" if "form" in card else ""))
+    for reason, number in card.get("skipped", {}).items():
         typer.echo(f"  {number} left out ({reason}), for instance {card['skipped_examples'][reason][0]}")
     if card["empty"]:
         typer.echo(f"  {card['empty']} judgements about an empty answer are counted, not learnt from")
     _tell(card)
     name = "ratings" if card["kind"] == "rating" else "preferences"
-    typer.echo(f"learn from it: data.sources=[{found.path / name}.jsonl]")
-
-
-@app.command()
-def export(
-    model: Annotated[str | None, typer.Argument(help="Alias, with all models it ever stood for, or a model's name. "
-                                                     "Default: all models.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help=(
-        "New folder to write. Default: the workshop's feedback folder."))] = None,
-    licence: Annotated[str, typer.Option(help="SPDX expression of what people wrote.")] = "unknown",
-    database: Database = None,
-    as_json: Json = False,
-) -> None:
-    """Write preference pairs as JSONL: to learn from and, apart, held out; with lineage and a manifest.
-
-    The folder stays when the workshop's retention_days forget the feedback in it; delete it to forget that too.
-
-    Example: bottega feedback export assistant -o my-preferences
-    """
-    from bottega.core.home import workshop
-    from bottega.workshop import preferences, registry
-
-    start(as_json)
-    with open_store(database) as store:
-        models = None
-        if model is not None:
-            models = preferences.rated_models(store, model) or [registry.model(store, model).name]
-        found = preferences.export(store, workshop(), models, folder=output, licence=licence)
-    if as_json:
-        emit(found.plain())
-        return
-    typer.echo(f"{found.path}: {found.pairs} pairs to learn from, {found.held_out} held out")
-    for reason, number in found.left_out.items():
-        typer.echo(f"  {number} not used: {reason}")
-    for row in found.contradictions:
-        typer.echo(f"  raters disagree {row['for']} to {row['against']}: {', '.join(row['feedback'])}")
+    typer.echo(f"learn from it: data.sources=[{path / name}.jsonl]")

@@ -5,6 +5,7 @@ Choices and edits become preference pairs, the next training set. A rater's newe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -69,6 +70,18 @@ class Pair:
     created: datetime
     model_digest: str
     source: Literal["choice", "edit"]
+    consent: bool
+
+
+@dataclass(frozen=True)
+class Rated:
+    """One answer that somebody found good or bad."""
+
+    messages: list[dict[str, str]]
+    answer: str
+    good: bool
+    rater: str
+    model_digest: str
     consent: bool
 
 
@@ -171,6 +184,32 @@ def pairs(store: Store, model_names: list[str] | tuple[str, ...] | None = None) 
             if messages and chosen is not None and rejected is not None and chosen != rejected:
                 found.append(Pair(messages, chosen, rejected, row.id, row.rater, row.created, digest, row.kind,
                                   row.consent))
+    return found
+
+
+def rated(store: Store, model_names: Sequence[str] | None = None) -> list[Rated]:
+    """Return the texts that thumbs and scores that stand say are good or bad, oldest first.
+
+    A score is good above the middle of its scale and bad below it; one in the middle, or of an aspect, says neither.
+
+    Args:
+        store: the workshop's store.
+        model_names: only about outputs of these models.
+    """
+    query = (select(FeedbackRow, OutputRow.text, WorkRow.request, WorkRow.model_digest)
+             .join(OutputRow, FeedbackRow.output == OutputRow.id).join(WorkRow, OutputRow.work == WorkRow.id)
+             .where(FeedbackRow.kind.in_(("thumb", "score")), FeedbackRow.replaced_by.is_(None),
+                    FeedbackRow.aspect.is_(None), OutputRow.media_type == TEXT)
+             .order_by(FeedbackRow.created, FeedbackRow.id))
+    if model_names is not None:
+        query = query.where(WorkRow.model.in_(list(model_names)))
+    found = []
+    with store.read() as session:
+        for row, text, request, digest in session.execute(query):
+            messages = _conversation(request)
+            lean = row.value if row.kind == "thumb" else row.score - sum(row.scale) / 2
+            if messages and text is not None and text.strip() and lean:
+                found.append(Rated(messages, text, lean > 0, row.rater, digest, row.consent))
     return found
 
 

@@ -13,11 +13,10 @@ They are about outputs this workshop never made, so they do not go into its stor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,19 +31,18 @@ from bottega.core.files import (
     verify_manifest,
     write_json,
 )
-from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage
+from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage, Parent, merge_licences
 from bottega.data.extract import Skips
 from bottega.data.formats import Unreadable
-from bottega.data.forms import recognise
-from bottega.data.record import check_payload
 from bottega.data.rows import objects
 from bottega.workshop import preferences
 from bottega.workshop.judgements import UNKNOWN_RATER, Judgement, report
+from bottega.workshop.outside_forms import FORMS
+from bottega.workshop.store import Store
 
 Votes = Literal["each", "majority"]
 Split = Literal["prompts", "raters"]
 JUDGEMENTS, RATINGS, CARD = "judgements.jsonl", "ratings.jsonl", "card.json"
-_SIDES = {0: 0, 1: 1, 2: -1}  # how sets write it: 1 and 2 for the better answer, 0 for none
 
 
 @dataclass(frozen=True)
@@ -69,75 +67,6 @@ class Imported:
         """Return every judgement."""
         lines = (self.path / JUDGEMENTS).read_text(encoding="utf-8").split("\n")
         return [Judgement.of(json.loads(line)) for line in lines if line]
-
-
-def pandalm(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
-    """Yield the annotators' words about `response1` and `response2`: 1 or 2 is better, 0 a tie."""
-    asked = _text(row, "instruction")
-    asked = f"{asked}\n\n{row['input']}" if str(row.get("input") or "").strip() else asked
-    answers = (_text(row, "response1", True), _text(row, "response2", True))
-    for key in sorted(key for key in row if re.fullmatch(r"annotator\d+", str(key))):
-        yield Judgement(str(number), str(key), _asks(asked), answers, _side(row[key], key))
-
-
-def finegrained(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
-    """Yield six choices among four answers to a question with passages, and the correction of the first answer.
-
-    The choices are of one person, whose name is not told. The faults marked in the first answer are the critiques.
-    """
-    passages = "\n\n".join(" ".join(map(str, passage[1:])) for passage in row.get("passages") or [])
-    messages = _asks(f"{_text(row, 'question')}\n\n{passages}" if passages else _text(row, "question"))
-    answers = [_text(row, f"prediction {place}", True) for place in range(1, 5)]
-    order = [(a, b) for a in range(4) for b in range(a + 1, 4)]
-    said = row["preference"]
-    if not isinstance(said, list) or len(said) != len(order):
-        raise Unreadable("malformed", f"'preference' does not hold the {len(order)} choices among four answers")
-    for (a, b), value in zip(order, said, strict=True):
-        if answers[a] != answers[b]:
-            yield Judgement(f"{number}/{a + 1}-{b + 1}", UNKNOWN_RATER, messages, (answers[a], answers[b]),
-                            _side(value, "preference"))
-    faults = row.get("feedback") or {}
-    corrected = str(faults.get("corrected-prediction") or "").strip()
-    if corrected and corrected != answers[0].strip():
-        critiques = [{"start": each["start"], "end": each["end"], "aspect": str(each["error type"]),
-                      "text": str(each.get("explanation") or "")} for each in faults.get("errors") or []]
-        yield Judgement(f"{number}/corrected", UNKNOWN_RATER, messages, (answers[0], corrected), -1, shown=False,
-                        critiques=critiques)
-
-
-def llmbar(row: Mapping[str, Any], number: int) -> Iterator[Judgement]:
-    """Yield which of `output_1` and `output_2` follows the instruction."""
-    yield Judgement(str(number), UNKNOWN_RATER, _asks(_text(row, "input")),
-                    (_text(row, "output_1", True), _text(row, "output_2", True)), _side(row["label"], "label"))
-
-
-def records(row: Any, number: int) -> Iterator[Judgement]:
-    """Yield the preference or rated answer of any form that data files may have (see `data.forms`)."""
-    kind, found = recognise(row, "text")
-    if kind not in ("preference", "rating"):
-        raise Unreadable("malformed", f"the row is a {kind}, not a judgement")
-    try:
-        payload = check_payload(kind, found, where="")
-    except DataError as error:
-        raise Unreadable("malformed", error.problem) from error
-    rater = payload.get("rater", UNKNOWN_RATER)
-    if kind == "rating":
-        yield Judgement(_item(row, payload["messages"], [payload["answer"]]), rater, payload["messages"],
-                        (payload["answer"],), 1 if payload["desirable"] else -1)
-        return
-    if payload["chosen"] == payload["rejected"]:
-        raise Unreadable("same-answers", "the chosen and the rejected answer are the same")
-    yield Judgement(_item(row, payload["messages"], sorted((payload["chosen"], payload["rejected"]))), rater,
-                    payload["messages"], (payload["chosen"], payload["rejected"]), 1, shown=False,
-                    margin=payload.get("margin"))
-
-
-FORMS: dict[str, tuple[frozenset[str], Callable[[Any, int], Iterator[Judgement]]]] = {
-    "pandalm": (frozenset(("instruction", "response1", "response2", "annotator1")), pandalm),
-    "finegrained": (frozenset(("question", "prediction 1", "preference")), finegrained),
-    "llmbar": (frozenset(("input", "output_1", "output_2", "label")), llmbar),
-    "records": (frozenset(), records),
-}
 
 
 def read(path: Path, form: str | None = None) -> tuple[list[Judgement], Skips, str]:
@@ -197,35 +126,83 @@ def bring_in(path: Path, home: Path, *, form: str | None = None, votes: Votes = 
         ResourceError: the disk is full.
     """
     judgements, skips, form = read(path, form)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip("-.") or "ratings"
+    stated = Licence(spdx=licence, evidence="stated at the import" if licence != UNKNOWN_LICENCE else "")
+    return write_set(judgements, home, name=name, votes=votes, split=split, folder=folder, step="import",
+                     facts={"form": form, "skipped": skips.facts()["skipped"],
+                            "skipped_examples": skips.facts()["examples"]},
+                     parameters={"file": path.name, "sha256": sha256_file(path)}, licences=[stated])
+
+
+def write_set(judgements: list[Judgement], home: Path, *, name: str, votes: Votes, split: Split, folder: Path | None,
+              step: str, facts: dict[str, Any], parameters: dict[str, Any], licences: list[Licence],
+              parents: list[Parent] | None = None) -> Imported:
+    """Write judgements as a set to learn from, or return the one that is there; the arguments are as `bring_in`'s.
+
+    Args:
+        judgements: all about one answer, or all about two.
+        home: the workshop.
+        name: the folder's name begins with it.
+        votes, split, folder: see `bring_in`.
+        step: what made it, for the lineage.
+        facts: for the card; parameters, licences, parents: for the lineage.
+
+    Raises:
+        InputError: too few raters or prompts, a split that does not fit, or the folder is there already.
+        DataError: some are about one answer and some about two.
+        ResourceError: the disk is full.
+    """
     single = len(judgements[0].answers) == 1
     if any((len(each.answers) == 1) != single for each in judgements):
-        raise DataError(f"{path} holds ratings of one answer and of two", fix="divide it into two files")
+        raise DataError("there are ratings of one answer and of two", fix="divide them into two files")
     if split == "raters" and votes == "majority":
         raise InputError("a majority has no rater to hold out", where="--split", fix="use --votes each")
     said = [each for each in judgements if all(answer.strip() for answer in each.answers)]
     rows = _ratings(said) if single else _each(said) if votes == "each" else _majority(said)
     training, held_out = divide(rows, split)
-    digest = digest_json([[each.plain() for each in judgements], votes, split, licence])
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip("-.") or "ratings"
+    licences = merge_licences(licences)
+    digest = digest_json([[each.plain() for each in judgements], votes, split, [each.spdx for each in licences]])
     target = folder or home / "feedback" / f"{name}-{digest[:12]}"
     if folder is None and target.is_dir():
         return Imported.open(target)
-    kind = "rating" if single else "preference"
-    card = {"kind": kind, "form": form, "votes": votes, "split": split, "digest": digest, "training": len(training),
-            "held_out": len(held_out), "empty": len(judgements) - len(said),
-            "skipped": skips.facts()["skipped"],
-            "skipped_examples": skips.facts()["examples"], **report(judgements)}
+    card = {"kind": "rating" if single else "preference", "votes": votes, "split": split, "digest": digest,
+            "training": len(training), "held_out": len(held_out), "empty": len(judgements) - len(said), **facts,
+            **report(judgements)}
     with atomic_dir(target) as temporary:
         preferences.write_rows(temporary / (RATINGS if single else preferences.TRAINING), training)
         preferences.write_rows(temporary / preferences.HELD_OUT, held_out)
         preferences.write_rows(temporary / JUDGEMENTS, [each.plain() for each in judgements])
         write_json(temporary / CARD, card)
-        Lineage(kind="dataset", name=target.name, content=digest_json(file_table(temporary)), step="import",
-                parameters={"file": path.name, "sha256": sha256_file(path), "form": form, "votes": votes,
-                            "split": split, "raters": card["raters"]},
-                licences=[Licence(spdx=licence, evidence="stated at the import" if licence != UNKNOWN_LICENCE else "")]
-                ).save(temporary)
+        Lineage(kind="dataset", name=target.name, content=digest_json(file_table(temporary)), step=step,
+                parents=parents or [], licences=licences,
+                parameters={**parameters, "votes": votes, "split": split, "raters": card["raters"]}).save(temporary)
     return Imported.open(target)
+
+
+def from_store(store: Store, home: Path, models: Sequence[str] | None = None, *, what: Literal["choices", "thumbs"],
+               split: Split = "prompts", folder: Path | None = None, licence: str = UNKNOWN_LICENCE) -> Imported:
+    """Write what people said in this workshop as a set with a row a rater: choices and edits, or thumbs and scores.
+
+    Only what may be used for training is in it. Raters have names that tell nobody.
+
+    Args:
+        store: the workshop's store.
+        home: the workshop.
+        models: names of the models whose outputs count; None: all.
+        what: pairs of a better and a worse answer, or single answers that are good or bad.
+        split, folder, licence: see `bring_in`; the licences of the rated models are added.
+
+    Raises:
+        InputError: there is too little of it.
+        ResourceError: the disk is full.
+    """
+    found, digests = preferences.judgements(store, models, training=True, single=what == "thumbs")
+    if not found:
+        raise InputError(f"there are no {what} that may be learnt from", fix="rate answers in the studio or by "
+                                                                              "POST /v1/feedback")
+    parents, licences = preferences.parents_of(home, digests)
+    return write_set(found, home, name=what, votes="each", split=split, folder=folder, step="feedback", facts={},
+                     parameters={"models": digests}, licences=[*licences, Licence(spdx=licence)], parents=parents)
 
 
 def divide(rows: list[dict[str, Any]], split: Split) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -279,26 +256,3 @@ def _row(each: Judgement, first: bool, more: dict[str, Any]) -> dict[str, Any]:
 
 def _by(each: Judgement) -> dict[str, str]:
     return {} if each.rater == UNKNOWN_RATER else {"rater": each.rater}
-
-
-def _asks(text: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": text}]
-
-
-def _text(row: Mapping[str, Any], key: str, empty: bool = False) -> str:
-    if not isinstance(row.get(key), str):
-        raise Unreadable("missing-key", f"'{key}' is no text")
-    if not empty and not row[key].strip():
-        raise Unreadable("empty-content", f"'{key}' is empty")
-    return str(row[key])
-
-
-def _side(value: Any, key: str) -> int:
-    if isinstance(value, bool) or value not in _SIDES:
-        raise Unreadable("malformed", f"'{key}' is {value!r}, which is neither 0, 1 nor 2")
-    return _SIDES[value]
-
-
-def _item(row: Any, messages: list[dict[str, Any]], answers: list[str]) -> str:
-    """Return the same name for the same answers to the same turns, so that raters of them are compared."""
-    return hashlib.sha256(digest_json([messages, answers]).encode()).hexdigest()[:16]

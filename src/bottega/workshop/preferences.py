@@ -162,21 +162,40 @@ def collect(store: Store, models: Sequence[str] | None = None) -> Collected:
                      sorted({pair.model_digest for pair in used}), sorted({pair.rater for pair in used}))
 
 
-def judgements(store: Store, models: Sequence[str] | None = None) -> list[Judgement]:
-    """Return the choices that stand, each rater's newest on the same two answers, under names that tell nobody.
+def judgements(store: Store, models: Sequence[str] | None = None, *, training: bool = False,
+               single: bool = False) -> tuple[list[Judgement], list[str]]:
+    """Return what stands of the feedback word by word, and the digests of the rated models.
 
-    In which order a choice was shown is not known, so the answers stand in the order of their words.
+    In which order a choice was shown is not known, so the answers stand in the order of their words. Raters have
+    names that tell nobody.
+
+    Args:
+        store: the workshop's store.
+        models: names of the models whose outputs count; None: all.
+        training: only what may be used for training; edits too, which are nobody's choice between two.
+        single: thumbs and scores of one answer instead of choices between two.
     """
     key = settings.secret(store)
     found: dict[tuple[str, str], Judgement] = {}
-    for pair in feedback.pairs(store, models if models is None else list(models)):
-        if pair.source == "choice":
-            first, second = sorted((pair.chosen, pair.rejected))
-            item = digest_json([pair.messages, first, second])[:16]
-            rater = settings.keyed(key, f"rater {pair.rater}")[:12]
-            found[item, rater] = Judgement(item, rater, pair.messages, (first, second),
-                                           1 if pair.chosen == first else -1, shown=False)
-    return list(found.values())
+    digests: set[str] = set()
+    said: Sequence[feedback.Rated | feedback.Pair] = feedback.rated(store, models) if single else \
+        feedback.pairs(store, models if models is None else list(models))
+    for each in said:
+        if training and not each.consent:
+            continue
+        rater = settings.keyed(key, f"rater {each.rater}")[:12]
+        if isinstance(each, feedback.Rated):
+            answers: tuple[str, ...] = (each.answer,)
+            label = 1 if each.good else -1
+        elif training or each.source == "choice":
+            answers = tuple(sorted((each.chosen, each.rejected)))
+            label = 1 if each.chosen == answers[0] else -1
+        else:
+            continue
+        item = digest_json([each.messages, answers])[:16]
+        found[item, rater] = Judgement(item, rater, each.messages, answers, label, shown=False)
+        digests.add(each.model_digest)
+    return list(found.values()), sorted(digests)
 
 
 def divide(collected: Collected) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -227,7 +246,7 @@ def export(store: Store, home: Path, models: Sequence[str] | None = None, *, fol
             return PreferenceSet.open(path)
         except CorruptError as error:
             say(f"warning: the preferences are written again: {error.problem}")
-    parents, licences = _parents(home, collected.models)
+    parents, licences = parents_of(home, collected.models)
     facts = {"digest": digest, "feedback": ids, "models": collected.models, "pairs": len(training),
              "held_out": len(measured), "prompts": len(collected.prompts),
              "raters": _nameless(store, collected.raters, ids), "contradictions": collected.contradictions,
@@ -263,7 +282,7 @@ def _nameless(store: Store, raters: list[str], ids: str) -> list[str]:
     return sorted(settings.keyed(key, f"{ids} {rater}") for rater in raters)
 
 
-def _parents(home: Path, digests: list[str]) -> tuple[list[Parent], list[Licence]]:
+def parents_of(home: Path, digests: list[str]) -> tuple[list[Parent], list[Licence]]:
     """Return the rated models that are still in the workshop, and their licences."""
     parents, licences = [], []
     for path in sorted(bundles(home / "models")):
