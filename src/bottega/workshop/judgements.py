@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from bottega.core.files import canonical_json
 from bottega.evaluation import agreement
 from bottega.evaluation.statistics import Figure, rate
@@ -66,9 +68,9 @@ def report(judgements: Sequence[Judgement]) -> dict[str, Any]:
     Returns:
         `judgements`, `items`, `prompts`, `raters`, `ties`, `disagreements` (items on which raters prefer different
         answers), `critiques`; `agreement` of raters: `alpha` (nominal) and `alpha_ordinal` (a tie between the two
-        sides) with intervals over items, `fleiss` where all items have as many raters, `same` (share of pairs of
-        ratings that are equal) and `kappa` of each two raters with n; `leaning` of all and `by_rater`; `cycles`:
-        of three answers to one prompt that a rater compared, how often A over B over C over A.
+        sides) with intervals over items, `fleiss` where all items have as many raters, `same` (mean over items of the
+        share of pairs of ratings that are equal) and `kappa` of each two raters with n; `leaning` of all and
+        `by_rater`; `cycles`: of three answers to one prompt that a rater compared, how often A over B over C over A.
     """
     items: dict[str, dict[str, Judgement]] = {}
     for each in judgements:
@@ -92,14 +94,14 @@ def _agreement(raters: list[str], labels: list[list[int | None]]) -> dict[str, A
     both = [row for row in labels if sum(value is not None for value in row) > 1]
     if not both:
         return None
-    equal = [(a == b) for row in both for a, b in combinations([v for v in row if v is not None], 2)]
+    equal = [float(np.mean([a == b for a, b in combinations([v for v in row if v is not None], 2)])) for row in both]
     kappas = []
     for one, other in combinations(range(len(raters)), 2) if len(raters) <= 12 else ():
         rated = [(row[one], row[other]) for row in both if row[one] is not None and row[other] is not None]
         if rated:
             kappas.append({"raters": [raters[one], raters[other]],
                            **_defined(agreement.with_interval(_kappa, rated, draws=200))})
-    return {"items": len(both), "same": rate(sum(equal), len(equal)),
+    return {"items": len(both), "same": _defined(agreement.with_interval(np.mean, equal, draws=200)),
             "alpha": _defined(agreement.krippendorff_figure(both)),
             "alpha_ordinal": _defined(agreement.krippendorff_figure(both, "ordinal")),
             "fleiss": _fleiss(both), "kappa": kappas}
