@@ -162,12 +162,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("workshop/support-tone"))
-    parser.add_argument("--steps", type=int, nargs=3, default=[200, 40, 300], metavar=("BASE", "GENERIC", "DESK"))
-    parser.add_argument("--cases", type=int, default=60, help="turns that call, and turns that speak, a part")
+    parser.add_argument("--steps", type=int, nargs=3, default=[500, 80, 800], metavar=("BASE", "GENERIC", "DESK"))
+    parser.add_argument("--cases", type=int, default=100, help="turns that call, and turns that speak, a part")
     parser.add_argument("--dialogues", type=int, default=100, help="of the test, a part")
     options = parser.parse_args()
     data = Path(os.environ.get("BOTTEGA_DATA", "../shared/data"))
-    began, folder = time.process_time(), options.folder
+    folder = options.folder
     texts, asked = generic(data)
     train = list(dialogues(data, "train"))
     sources = {"texts": rows_of(folder / "texts.jsonl", texts), "generic": rows_of(folder / "generic.jsonl", asked),
@@ -178,7 +178,8 @@ def main() -> None:
                                                      "base")],
               "tuned on the desk": [make(folder, f"desk-{seed}", sources["desk"], "sft", options.steps[2], seed, "base")
                                     for seed in options.seeds]}
-    trained = time.process_time() - began
+    trained = sum(each.lineage.cost.cpu_seconds for made in models.values() for each in made)
+    began = time.process_time()
 
     from bottega.codecs.text import TextCodec
 
@@ -201,12 +202,12 @@ def main() -> None:
              "same judge: what it can see.", ""]
     for part, chosen in parts.items():
         cases = sample(chosen, judge, options.cases, options.cases)
-        replies = {name: [answers(each, cases, 96) for each in made] for name, made in models.items()}
+        replies = {name: [answers(each, cases, 160) for each in made] for name, made in models.items()}
         (folder / f"answers-{part.split()[1]}.json").write_text(json.dumps(
             [{"said": case.said or case.call, **{name: found[0][n] for name, found in replies.items()}}
              for n, case in enumerate(cases)], indent=1))
         lines += table(part, chosen, cases, replies, models, judge)
-    cpu = f"{trained / 60:.0f} + {(time.process_time() - began - trained) / 60:.0f} CPU minutes to make and to judge"
+    cpu = f"{trained / 60:.0f} + {(time.process_time() - began) / 60:.0f} CPU minutes to make and to judge"
     text = "\n".join(lines).replace("{cpu}", cpu)
     update("support_tone", "## A service desk's tone\n\n" + text)
     print(text)
