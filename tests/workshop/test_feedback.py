@@ -169,7 +169,7 @@ def test_a_workshop_that_keeps_no_content_keeps_no_words(store: Store) -> None:
     settings.put(store, "retention_days", 0, "ada")
     works.record(store, make_work())
     works.record(store, make_work("bt-two"))
-    for fields in (EDIT, COMMENT):
+    for fields in (EDIT, COMMENT, {**SCORE, "aspect": "tone"}):
         with pytest.raises(InputError, match="keeps no content"):
             say(store, **fields)
     with pytest.raises(InputError, match="no longer kept"):

@@ -101,7 +101,8 @@ def add(store: Store, feedback: Feedback, rater: str) -> str:
             raise InputError(f"this workshop keeps no content, so it cannot keep the words of this {feedback.kind}",
                              fix="give a thumb, or ask the administrator for 'bottega settings retention_days=-1'")
         if feedback.aspect is not None and not keeps:
-            raise InputError("this workshop keeps no content, so it cannot keep an aspect", fix="score the whole output")
+            raise InputError("this workshop keeps no content, so it cannot keep an aspect",
+                             fix="score the whole output")
         id = new_id("fb")
         if feedback.kind != "comment":
             session.execute(_same(feedback, rater).values(replaced_by=id))

@@ -217,7 +217,7 @@ def _forget_some(store: Store, now: datetime) -> int:
                         execution_options={"synchronize_session": False})
         said = or_(FeedbackRow.text.is_not(None), FeedbackRow.reasons != literal([], Json),
                    FeedbackRow.aspect.is_not(None), FeedbackRow.span.is_not(None))
-        nothing = {"text": None, "reasons": [], "aspect": None, "span": None}
+        nothing: dict[str, Any] = {"text": None, "reasons": [], "aspect": None, "span": None}
         session.execute(update(FeedbackRow).where(FeedbackRow.created <= limit, said).values(nothing),
                         execution_options={"synchronize_session": False})
         if old:
