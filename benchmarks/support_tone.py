@@ -199,11 +199,10 @@ def main() -> None:
              "dialogues of one service each. Greedy answers to test turns after the true turns before them. Intervals: "
              "95 % bootstrap over dialogues (loss) or turns, of the first seed; ± is the standard deviation over "
              f"seeds {', '.join(map(str, options.seeds))}. `true replies` are the annotated replies put through the "
-             "same judge: what it can see. Answers end after 96 tokens, which cuts some "
-             "calls off; a call that is cut off is none.", ""]
+             "same judge: what it can see.", ""]
     for part, chosen in parts.items():
         cases = sample(chosen, judge, options.cases, options.cases)
-        replies = {name: [answers(each, cases, 96) for each in made] for name, made in models.items()}
+        replies = {name: [answers(each, cases, 160) for each in made] for name, made in models.items()}
         (folder / f"answers-{part.split()[1]}.json").write_text(json.dumps(
             [{"said": case.said or case.call, **{name: found[0][n] for name, found in replies.items()}}
              for n, case in enumerate(cases)], indent=1))
