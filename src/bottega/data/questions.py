@@ -23,7 +23,7 @@ from bottega.data.formats import Unreadable, read_parts
 from bottega.data.forms import recognise
 from bottega.data.normalise import normalise
 from bottega.data.record import Split, check_payload
-from bottega.data.rows import is_row_file, read_objects
+from bottega.data.rows import is_row_file, objects
 
 _ASKED = ("prompt", "question", "instruction")
 _RIGHT = ("reference", "answer", "completion", "response", "output")
@@ -107,7 +107,7 @@ def _file(path: Path) -> Iterator[Question]:
                 if text.strip():
                     yield Question(f"{path.name} part {number}", text=normalise(text))
             return
-        for number, data in read_objects(path):
+        for number, data in objects(path):
             if isinstance(data, Unreadable):
                 raise DataError(f"row {number}: {data.detail}", where=f"{path}:{number}", fix="correct or remove it")
             yield _row(data, path, number)

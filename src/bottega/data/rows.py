@@ -53,11 +53,11 @@ def read_rows(path: Path, text_field: str, *, start: int = 0, end: int | None = 
     Raises:
         Unreadable: the file as a whole cannot be read.
     """
-    yield from usable(read_objects(path, start=start, end=end, line=line), text_field)
+    return usable(objects(path, start=start, end=end, line=line), text_field)
 
 
-def read_objects(path: Path, *, start: int = 0, end: int | None = None, line: int = 1) -> Iterator[tuple[int, Any]]:
-    """Yield what a file holds as it stands: (number, object), or (number, Unreadable) for a bad row; see `read_rows`.
+def objects(path: Path, *, start: int = 0, end: int | None = None, line: int = 1) -> Iterator[tuple[int, Any]]:
+    """Yield the numbered rows of a file as they are, or an `Unreadable` in a row's place; arguments as `read_rows`.
 
     Raises:
         Unreadable: the file as a whole cannot be read.

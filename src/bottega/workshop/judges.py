@@ -23,6 +23,7 @@ from bottega.data.questions import Question
 from bottega.workshop.ledger import Ledger
 
 CHECKS = ("answer", "exact", "json", "regex")
+_SAME = 1e-4   # rewards nearer than this are equal: their last digits depend on what else is in the batch
 REPLY = r"A|B|tie"  # what a judge of our own may say, as a regular expression
 
 
@@ -144,7 +145,7 @@ def by_reward(name: str, scorer: Scorer, duels: Sequence[Duel]) -> Ruling:
             outcomes.append(None)
             continue
         sums = [sums[0] + before, sums[1] + after]
-        outcomes.append(0.5 if before == after else float(after > before))
+        outcomes.append(0.5 if abs(before - after) < _SAME else float(after > before))
     judged = max(1, sum(one is not None for one in outcomes))
     return Ruling(name, "reward", outcomes, {"mean_reward_champion": sums[0] / judged,
                                              "mean_reward_challenger": sums[1] / judged})
