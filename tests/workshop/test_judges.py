@@ -130,8 +130,8 @@ def test_who_prefers_the_longer_one_is_heard(tmp_path: Path) -> None:
     found, _ = _rule(tmp_path, lambda told: "A" if len(_shown(told)[0]) > len(_shown(told)[1]) else "B", DUELS)
     assert found.outcomes == [1.0] * 8
     assert (found.facts["consistent"], found.facts["first"]) == (1, 0)
-    mixed, _ = _rule(tmp_path, lambda told: "tie" if "Question 1" in told else "A" if "short" == _shown(told)[0]
-                     else "B" if "short" == _shown(told)[1] else "?", DUELS, name="other")
+    mixed, _ = _rule(tmp_path, lambda told: "tie" if "Question 1" in told else "A" if _shown(told)[0] == "short"
+                     else "B" if _shown(told)[1] == "short" else "?", DUELS, name="other")
     assert mixed.outcomes == [0.0, 0.5, *[0.0] * 6]
 
 

@@ -82,8 +82,9 @@ def _compare(champion: str, challenger: str, options: dict[str, Any], suite: lis
             if name != "none":
                 suites.check(name)
         given = controls or Controls()
-        plan = proof.Plan(*models, **options, suites=[name for name in suite or own if name != "none"],
-                          seed=given.seed or 0, controls=given.model_copy(update={"seed": None}))
+        plan = proof.Plan(champion=models[0], challenger=models[1], **options,
+                          suites=[name for name in suite or own if name != "none"], seed=given.seed or 0,
+                          controls=given.model_copy(update={"seed": None}))
         found = proof.prove(opened, plan, runner.run, actor=actor())
         waiting = proof.propose(opened, champion, plan, found, actor()) if propose else None
     finally:

@@ -140,7 +140,7 @@ def find(training: Iterable[Question], evaluation: Sequence[Question], *, near: 
             places = alike.hits(found)
             if len(places):
                 shared = np.bincount(np.concatenate([alike.items(int(place)) for place in places]))
-                for number in np.flatnonzero(shared):
+                for number in np.flatnonzero(shared).tolist():
                     both = int(shared[number])
                     value = both / (len(sets[number]) + len(found) - both)
                     if value >= near and value > similar.get(int(number), (0.0, ""))[0]:

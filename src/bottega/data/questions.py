@@ -152,9 +152,9 @@ def _of(place: str, payload: Mapping[str, Any]) -> Question:
         reference = payload["answer"]
     elif reference is None and "answer" not in payload and said[-1]["role"] == "assistant":
         reference = said.pop()["content"]
-    clean = [None if text is None else normalise(str(text), exact=True)
-             for text in (reference, payload.get("rejected"))]
-    return Question(place, said, *clean)
+    right, wrong = (None if text is None else normalise(str(text), exact=True)
+                    for text in (reference, payload.get("rejected")))
+    return Question(place, said, right, wrong)
 
 
 def line(question: Question) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Answers:
 
 
 def ask(workshop: Workshop, models: Sequence[Served], questions: Sequence[Question], folder: Path, *,
-        controls: Controls, seed: int = 0, run: Callable[[Awaitable[Any]], Any]) -> Answers:
+        controls: Controls, seed: int = 0, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Answers:
     """Ask every question of both models.
 
     Args:
