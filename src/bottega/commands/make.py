@@ -62,7 +62,7 @@ def train(
     if bundle.meta.get("codec") == "graph":
         typer.echo(f"try it: bottega generate {bundle.name} --rows 20")
         return
-    verb = "chat" if bundle.meta.get("objective") in ("sft", "dpo") else 'generate "Once upon a time"'
+    verb = "chat" if bundle.meta.get("objective") in ("sft", "dpo", "grpo", "ppo") else 'generate "Once upon a time"'
     typer.echo(f"try it: bottega {verb} --model {bundle.name}")
 
 

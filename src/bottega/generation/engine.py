@@ -32,7 +32,7 @@ from bottega.generation.signature import origin
 
 FAMILY_DEFAULTS = Controls(temperature=1.0, n=1)
 _SLOTS = 64  # sequences stepped together; more waits its turn
-_TUNED = ("sft", "dpo")  # objectives whose models answer
+_TUNED = ("sft", "dpo", "grpo", "ppo")  # objectives whose models answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Engine:
         self._grammars = Grammars(codec, ends)
         self._runner = make_runner(generator, dtype)
         self.dtype = self._runner.dtype
+
+    def renew(self, generator: TokenGenerator) -> None:
+        """Take the weights of a generator of the same shape: those of now, of a model that is being trained."""
+        self._runner = make_runner(generator, self.dtype)
 
     @classmethod
     def open(cls, model: Path | str | Bundle, dtype: str = "auto") -> Engine:

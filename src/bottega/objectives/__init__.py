@@ -1,4 +1,4 @@
-"""What training minimises: pretrain, sft, dpo, pictures, tables, graphs. The loop is the same for all.
+"""What training minimises: pretrain, sft, dpo, grpo, ppo, pictures, tables, graphs. The loop is the same for all.
 
 An objective is one file beside this one, with a class and its `Settings`, and one line in `OBJECTIVES`.
 """
@@ -16,11 +16,14 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "pretrain": ("bottega.objectives.pretrain", "Pretrain"),
     "sft": ("bottega.objectives.sft", "SFT"),
     "dpo": ("bottega.objectives.dpo", "DPO"),
+    "grpo": ("bottega.objectives.grpo", "GRPO"),
+    "ppo": ("bottega.objectives.ppo", "PPO"),
     "pictures": ("bottega.objectives.pictures", "PictureTraining"),
     "tables": ("bottega.objectives.tables", "TableTraining"),
     "graphs": ("bottega.objectives.graphs", "GraphTraining"),
 }
-NEEDS_BASE = frozenset({"sft", "dpo"})  # kinds that start from a finished model
+NEEDS_BASE = frozenset({"dpo", "grpo", "ppo"})  # kinds that start from a finished model
+ANSWERS = frozenset({"sft", "dpo", "grpo", "ppo"})  # kinds whose models answer
 
 
 def _module(kind: str) -> Any:

@@ -97,14 +97,15 @@ def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, 
     """Return the expected peak memory of training in bytes.
 
     Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen reference for
-    dpo 4. Activations: every matrix product keeps its input and output, and norms and activation functions half as
-    much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
+    dpo, grpo and ppo 4, a value network 16. Activations: every matrix product keeps its input and output, and norms
+    and activation functions half as much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in
+    fp32. Plus the runtime.
     """
     matrices = hidden_matrices(generator)
     total = sum(p.numel() for p in generator.parameters())
     inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices)
     moments = 4 * inner + 8 * (total - inner) if recipe.training.optimizer == "muon" else 8 * total
-    frozen = 4 * total if recipe.objective.kind == "dpo" else 0
+    frozen = {"dpo": 4, "grpo": 4, "ppo": 20}.get(recipe.objective.kind, 0) * total
     elements = 1.5 * sum(sum(p.shape) for p in generator.parameters() if id(p) in matrices)
     activations = elements * micro_tokens * (2 if precision == "bf16" else 4)
     casts = 2 * total if precision == "bf16" else 0

@@ -37,7 +37,8 @@ from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
 
-_KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
+# objective → kind of records it reads
+_KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference", "grpo": "chat", "ppo": "chat"}
 
 
 class Medium(Protocol):
@@ -160,14 +161,33 @@ class Texts:
             assert base is not None
             reference = families.load(base.path).to(next(generator.parameters()).device).eval()
             objective = build(generator, reference.requires_grad_(False), codec, dataset, **common)
+        elif kind in ("grpo", "ppo"):
+            assert base is not None
+            objective = self._reinforcement(build, dataset, codec, generator, base, common)
         else:
             objective = build(generator, codec, dataset, **common)
         return objective
 
+    @staticmethod
+    def _reinforcement(build: Any, dataset: Dataset, codec: TextCodec, generator: Any, base: Bundle,
+                       common: dict[str, Any]) -> Objective:
+        """Return an objective that learns from rewards, with the engine as its sampler and copies of the base."""
+        from bottega.training.sampler import EngineSampler
+
+        settings, device = common["settings"], next(generator.parameters()).device
+        reference = families.load(base.path).to(device).eval().requires_grad_(False) if settings.needs_reference \
+            else None
+        more: dict[str, Any] = {}
+        if hasattr(settings, "critic"):
+            more["trunk"] = families.load(base.path).to(device) if settings.critic == "own" else None
+        sizes = {name: common[name] for name in ("context", "micro_batch", "seed", "settings")}
+        made: Objective = build(generator, reference, codec, dataset, EngineSampler(generator, codec), **sizes, **more)
+        return made
+
     def sampler(self, recipe: Recipe, generator: Any, codec: TextCodec, dataset: Dataset,
                 run: Path) -> Callable[[int], str]:
         """Return a function that writes a short text."""
-        talk = recipe.objective.kind in objectives.NEEDS_BASE
+        talk = recipe.objective.kind in objectives.ANSWERS
         prompts = recipe.evaluation.prompts or ["How can you help me?" if talk else "The"]
         count = 0
 

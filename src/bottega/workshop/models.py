@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bottega.generation.delivery import Maker
 
 DEFAULT_ALIAS = "assistant"
-ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
+ANSWERING = ("sft", "dpo", "grpo", "ppo")  # objectives whose models answer conversations
 _LOOK_AGAIN = 1.0  # seconds
 _MAKES = {"text": "texts", "image": "pictures", "table": "tables", "graph": "graphs"}
 _ASK = {"text": "ask it at /v1/chat/completions, or name another model",

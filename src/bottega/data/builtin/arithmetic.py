@@ -1,4 +1,4 @@
-"""Built-in source `arithmetic`: sums with an answer that can be checked. `bottega data inspect recipes/arithmetic-sft.yaml`.
+"""Built-in source `arithmetic`: sums with an answer that can be checked; recipes/arithmetic-sft.yaml uses it.
 
 Sums and differences of two numbers, products, chains worked out step by step, and the same in words. Every answer ends
 with `#### NUMBER`. Whether a problem is held out is decided by a hash of the problem itself (operands of a sum or a
