@@ -84,6 +84,10 @@ class Engine:
         self._runner = make_runner(generator, dtype)
         self.dtype = self._runner.dtype
 
+    def renew(self, generator: TokenGenerator) -> None:
+        """Take the weights of a generator of the same shape: those of now, of a model that is being trained."""
+        self._runner = make_runner(generator, self.dtype)
+
     @classmethod
     def open(cls, model: Path | str | Bundle, dtype: str = "auto") -> Engine:
         """Verify a bundle and load it.

@@ -17,7 +17,7 @@ from bottega.core.files import digest_json
 from bottega.core.recipe import TrainingSpec
 from bottega.core.validate import Strict
 from bottega.families.base import Batch
-from bottega.objectives.base import Objective
+from bottega.objectives.base import Lively, Objective
 from bottega.training.checkpoint import model_tensors
 from bottega.training.optim import Optimiser, hidden_matrices
 from bottega.training.peak import Notebook
@@ -30,7 +30,7 @@ _MUON, _REST, _ADAMW = 0.02, 0.02, 0.003  # peak rates of pretraining at the ref
 _WIDTH = 256
 _PICTURES, _ADVERSARIES = 0.002, 0.0015  # AdamW for small networks of pictures; two players need a calmer one
 # share of those rates that fine-tuning takes
-_TUNING = {"sft": 0.25, "distil": 0.25, "orpo": 0.1, "reward": 0.02, "dpo": 0.02, "kto": 0.02}
+_TUNING = {"sft": 0.25, "distil": 0.25, "orpo": 0.1, "grpo": 0.1, "ppo": 0.1, "reward": 0.02, "dpo": 0.02, "kto": 0.02}
 
 
 class Choices(Strict):
@@ -154,6 +154,8 @@ def choose(objective: Objective, spec: TrainingSpec, notebook: Notebook, seed: i
         reasons["precision"] = "as the recipe says"
     if spec.compile != "auto":
         compiled, reasons["compile"] = spec.compile == "on", "as the recipe says"
+    elif isinstance(objective, Lively):
+        compiled, reasons["compile"] = False, "batches differ in shape from step to step"
     elif "compiled" in remembered:
         compiled, reasons["compile"] = bool(remembered["compiled"]), "as decided before on this machine for this shape"
     else:

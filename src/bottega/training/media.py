@@ -37,8 +37,9 @@ from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
 
+# objective → kind of records it reads
 _KINDS = {"pretrain": "text", "sft": "chat", "distil": "chat", "dpo": "preference", "orpo": "preference",
-          "reward": "preference", "kto": "rating"}  # objective → kind of records it reads
+          "reward": "preference", "kto": "rating", "grpo": "chat", "ppo": "chat"}
 
 
 class Medium(Protocol):
@@ -168,6 +169,9 @@ class Texts:
             objective = text_objectives.referenced(recipe, generator, codec, dataset, base, settings, home, common)
         elif kind == "distil":
             objective = text_objectives.taught(recipe, generator, codec, dataset, home, common)
+        elif kind in ("grpo", "ppo"):
+            assert base is not None
+            objective = text_objectives.rewarded(recipe, generator, codec, dataset, base, common)
         else:
             objective = build(generator, codec, dataset, **common)
         return objective

@@ -1,7 +1,7 @@
-"""Built-in source `arithmetic`: sums whose answer can be checked. `bottega data inspect recipes/arithmetic-sft.yaml`.
+"""Built-in source `arithmetic`: sums with an answer that can be checked; recipes/arithmetic-sft.yaml uses it.
 
-Sums and differences of two numbers, products, chains worked out step by step, and the same in words. Every answer ends
-with `#### NUMBER`. Whether a problem is held out is decided by a hash of the problem itself (operands of a sum or a
+Sums and differences of two numbers, small products, chains worked out step by step, and the same in words. Every
+answer ends with `#### NUMBER`. Whether a problem is held out is decided by a hash of the problem itself (operands of a sum or a
 product sorted), so that no held-out problem is ever trained on, in no order and in no words.
 """
 
@@ -28,6 +28,7 @@ _WORDS = {
     "*": ("{a} boxes hold {b} {t} each. How many {t} are there?",
           "{n} buys {a} bags with {b} {t} in each. How many {t} is that?"),
 }
+_KINDS = ("sum", "sum", "sum", "difference", "difference", "difference", "product", "chain")
 _NAMES = ("Ana", "Ben", "Carla", "David", "Emma", "Felix", "Grace", "Hugo")
 _THINGS = ("apples", "books", "coins", "cups", "keys", "pens", "shells", "stamps")
 
@@ -69,22 +70,23 @@ class Problem:
 
     @property
     def answer(self) -> str:
-        """The working, a step a line, and the marked answer."""
-        lines = [f"{left} {sign} {right} = {result}" for left, sign, right, result in self.steps]
+        """The working where there are several steps, one a line, and the marked answer."""
+        steps = self.steps if len(self.signs) > 1 else []
+        lines = [f"{left} {sign} {right} = {result}" for left, sign, right, result in steps]
         return "\n".join([*lines, f"{MARK} {self.value}"])
 
 
 def draw(rng: random.Random) -> Problem:
-    """Return a random problem: a sum or a difference of numbers under 100, a product, or a chain of three."""
-    kind = rng.choice(("sum", "sum", "difference", "difference", "product", "chain"))
+    """Return a random problem: a sum or a difference of numbers under 50, a product, or a chain of three."""
+    kind = rng.choice(_KINDS)
     if kind == "sum":
-        return Problem((rng.randrange(100), rng.randrange(100)), ("+",))
+        return Problem((rng.randrange(50), rng.randrange(50)), ("+",))
     if kind == "difference":
-        high, low = sorted((rng.randrange(100), rng.randrange(100)), reverse=True)
+        high, low = sorted((rng.randrange(50), rng.randrange(50)), reverse=True)
         return Problem((high, low), ("-",))
     if kind == "product":
-        return Problem((rng.randrange(2, 10), rng.randrange(2, 30)), ("*",))
-    first, signs = rng.randrange(10, 50), (rng.choice("+-"), rng.choice("+-"))
+        return Problem((rng.randrange(2, 10), rng.randrange(2, 20)), ("*",))
+    first, signs = rng.randrange(20, 50), (rng.choice("+-"), rng.choice("+-"))
     return Problem((first, rng.randrange(1, 10), rng.randrange(1, 10)), signs)
 
 

@@ -33,9 +33,8 @@ def records() -> Iterator[Record]:
     """Yield the sentences with their objects, no sentence twice; about a tenth is forced into the validation split."""
     rng, seen = random.Random("json-cards"), set[str]()
     while len(seen) < CARDS:
-        name, age, city = rng.choice(_NAMES), rng.randrange(10, 100), rng.choice(_CITIES)
         likes = rng.sample(_LIKES, rng.randrange(1, 4))
-        card = {"name": name, "age": age, "city": city, "likes": likes}
+        card = {"name": rng.choice(_NAMES), "age": rng.randrange(10, 100), "city": rng.choice(_CITIES), "likes": likes}
         listed = " and ".join(filter(None, [", ".join(likes[:-1]), likes[-1]]))
         asked = rng.choice(_FORMS).format(n=card["name"], a=card["age"], c=card["city"], l=listed)
         if asked in seen:
