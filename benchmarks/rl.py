@@ -115,9 +115,9 @@ def report(runs: dict[int, dict[str, dict[str, Any]]]) -> str:
     half = rate(CASES // 2, CASES)
     lines = ["## Reinforcement learning with checked answers", "",
              f"`python benchmarks/rl.py --seeds {' '.join(map(str, runs))}` on {machine()}, one thread a run. Built-in "
-             f"sums; accuracy is exact answers to {CASES} held-out problems (95 % interval of a "
-             f"share at most ± {100 * (half['high'] - half['low']) / 2:.1f} points), one figure a seed. CPU minutes are "
-             "processor time of the whole command: data, rollouts, updates, validations.", "",
+             f"sums; accuracy is exact answers to {CASES} held-out problems (95 % interval of "
+             f"a share at most ± {100 * (half['high'] - half['low']) / 2:.1f} points), one figure a seed. CPU minutes "
+             "are processor time of the whole command: data, rollouts, updates, validations.", "",
              "| run | greedy | sampled (temperature 1) | reward at the end | CPU minutes | rollout tokens / CPU s | "
              "alarms |", "|---|---|---|---|---|---|---|"]
     for kind in CHANGES:

@@ -1,8 +1,8 @@
 """Built-in source `arithmetic`: sums with an answer that can be checked; recipes/arithmetic-sft.yaml uses it.
 
 Sums and differences of two numbers, small products, chains worked out step by step, and the same in words. Every
-answer ends with `#### NUMBER`. Whether a problem is held out is decided by a hash of the problem itself (operands of a sum or a
-product sorted), so that no held-out problem is ever trained on, in no order and in no words.
+answer ends with `#### NUMBER`. Whether a problem is held out is decided by a hash of the problem itself (operands of a
+sum or a product sorted), so that no held-out problem is ever trained on, in no order and in no words.
 """
 
 from __future__ import annotations
