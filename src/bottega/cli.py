@@ -15,6 +15,7 @@ import typer
 
 from bottega import __version__
 from bottega.commands import (
+    adapters,
     compare,
     data,
     distil,
@@ -64,6 +65,7 @@ serve.register(app)
 improve.register(app)
 compare.register(app)
 settings.register(app)
+app.add_typer(adapters.app, name="adapter")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
 table_release.register(tables.app)

@@ -26,7 +26,8 @@ _POLAR_EXPRESS = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
-_ENDS = ("lm_head", "head", "embed_tokens", "enter", "leave")  # parts of the names of first and last layers
+# parts of the names of first and last layers, and of the small matrices of adapters
+_ENDS = ("lm_head", "head", "embed_tokens", "enter", "leave", "lora_A", "lora_B")
 _SAFETY = 1.02  # the polynomials are tuned with this much head-room above 1
 
 
