@@ -16,7 +16,9 @@ import typer
 from bottega import __version__
 from bottega.commands import (
     adapters,
+    compare,
     data,
+    distil,
     exchange,
     feedback,
     improve,
@@ -58,8 +60,10 @@ make.register(app)
 use.register(app)
 exchange.register(app)
 look.register(app)
+distil.register(app)
 serve.register(app)
 improve.register(app)
+compare.register(app)
 settings.register(app)
 app.add_typer(adapters.app, name="adapter")
 app.add_typer(feedback.app, name="feedback")

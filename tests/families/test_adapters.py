@@ -1,4 +1,4 @@
-"""LoRA and DoRA on small models of every family: nothing at first, merged equals unmerged, the base is shared."""
+"""LoRA and DoRA on small models of every family: nothing changes at first, merged is unmerged, the base is shared."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,8 +62,7 @@ def _picture(family: Any, config: Any, **keys: Any) -> Callable[[], Generator]:
 
 
 def _table() -> Generator:
-    facts = {"sizes": [2, 3, 2], "ordered": [False] * 3, "missing": [False] * 3,
-             "shares": [0.5, 0.5, 0.4, 0.3, 0.3, 0.5, 0.5]}
+    facts = {"sizes": [2, 3, 2], "ordered": [False] * 3, "missing": [False] * 3, "shares": [.5, .5, .4, .3, .3, .5, .5]}
     model = Tabular(TabularConfig.derive(1, facts, {"width": 16}))
     model.fit_base([(ROWS["codes"], ROWS["places"])])
     return _alive(model)

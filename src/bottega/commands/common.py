@@ -58,13 +58,17 @@ def open_store(database: str | None) -> Iterator[Store]:
 
 
 def medium_of(path: Path) -> str:
-    """Return what a model makes, `text`, `image`, `table` or `graph`; `text` where its folder cannot be read."""
+    """Return what a model makes: `text`, `image`, `table`, `graph`, or `reward` (judgements); `text` where its folder
+    cannot be read."""
     from bottega.core.bundle import META
     from bottega.core.errors import BottegaError
     from bottega.core.files import read_json
 
     try:
-        kind = read_json(path / META).get("codec")
+        meta = read_json(path / META)
+        kind = meta.get("codec")
+        if meta.get("objective") == "reward":
+            return "reward"
         return kind if kind in ("image", "table", "graph") else "text"
     except (BottegaError, AttributeError):
         return "text"

@@ -69,7 +69,7 @@ def lineage(
 
 def evaluate(
     suite: Annotated[list[str] | None, typer.Argument(
-        help="Suites to run, or a model of pictures, of a table or of graphs; none lists the suites.")] = None,
+        help="Suites to run, or a model of pictures, tables, graphs or rewards; none lists the suites.")] = None,
     model: ModelName = None,
     cases: Annotated[int, typer.Option(min=1, help="Held-out cases a suite.")] = 200,
     n: Annotated[int, typer.Option(min=20, help="Pictures to draw and compare.")] = 500,
@@ -79,8 +79,8 @@ def evaluate(
     """Measure a model on held-out cases with known answers, or its pictures or rows beside real ones.
 
     Every figure comes with a 95 % interval. Of pictures each score stands beside what real pictures and a plain
-    Gaussian get, of rows beside fresh real rows, independent columns and copies; the page in the model's run shows
-    them too.
+    Gaussian get, of rows beside fresh real rows, independent columns and copies, of a reward model beside the rule
+    that takes the longer (or shorter) answer; the page in the model's run shows them too.
 
     Examples:
 
@@ -91,6 +91,8 @@ def evaluate(
       bottega evaluate patients-table
 
       bottega evaluate communities-graph
+
+      bottega evaluate python-assistant-reward
     """
     from bottega.commands.common import medium_of
     from bottega.core.request import Request
@@ -108,6 +110,9 @@ def evaluate(
         return
     if medium == "graph":
         _evaluate_graphs(named or model, seed, as_json)
+        return
+    if medium == "reward":
+        _evaluate_reward(named or model, as_json)
         return
     if not suite:
         if as_json:
@@ -187,6 +192,23 @@ def _evaluate_graphs(model: str | None, seed: int, as_json: bool) -> None:
         typer.secho(title, bold=True)
         for line in scores.lines():
             typer.echo("  " + line)
+    typer.echo(f"report: {report}")
+
+
+def _evaluate_reward(model: str | None, as_json: bool) -> None:
+    """Print how often a reward model is right and how far it can be believed, and write the page of its run."""
+    from bottega.core.bundle import Bundle
+    from bottega.core.home import workshop
+    from bottega.training import reward_report
+
+    home, bundle = workshop(), Bundle.open(model_path(model))
+    found = reward_report.judged(bundle, home)
+    report = reward_report.save(found, bundle, home)
+    if as_json:
+        emit({**found.plain(), "report": str(report)})
+        return
+    for line in found.lines():
+        typer.echo(line)
     typer.echo(f"report: {report}")
 
 

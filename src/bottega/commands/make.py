@@ -41,6 +41,7 @@ def train(
 
     Ctrl-C saves a checkpoint; the same command with --resume goes on as if nothing had happened.
     """
+    from bottega.core.bundle import ANSWERING
     from bottega.core.home import workshop
     from bottega.training.run import make
 
@@ -62,7 +63,10 @@ def train(
     if bundle.meta.get("codec") == "graph":
         typer.echo(f"try it: bottega generate {bundle.name} --rows 20")
         return
-    verb = "chat" if bundle.meta.get("objective") in ("sft", "dpo") else 'generate "Once upon a time"'
+    if bundle.meta.get("objective") == "reward":
+        typer.echo(f"see how far it can be believed: bottega evaluate {bundle.name}")
+        return
+    verb = "chat" if bundle.meta.get("objective") in ANSWERING else 'generate "Once upon a time"'
     typer.echo(f"try it: bottega {verb} --model {bundle.name}")
 
 

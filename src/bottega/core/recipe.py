@@ -106,8 +106,8 @@ class ObjectiveSpec(Strict):
     """What training minimises. Keys besides `kind` are checked by the objective itself.
 
     Attributes:
-        kind: `pretrain` (texts), `sft` (conversations), `dpo` (preferences), `pictures`, `tables` or
-            `graphs`.
+        kind: `pretrain` (texts), `sft` or `distil` (conversations), `dpo`, `orpo` or `reward` (preferences), `kto`
+            (ratings), `pictures`, `tables` or `graphs`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)

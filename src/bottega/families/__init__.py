@@ -1,6 +1,7 @@
 """The generators: one file an architecture, one interface (base.py).
 
-`build` makes a fresh model from a recipe's generator part, `load` reads one from a folder.
+`build` makes a fresh model from a recipe's generator part, `load` reads one from a folder (a reward model is read by
+`reward.RewardModel.load`).
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def load(folder: Path) -> TokenGenerator:
     An adapter's bundle gives its base with the adapter merged into it.
 
     Raises:
-        InputError: no config.json, or an architecture that is not ours.
+        InputError: no config.json, an architecture that is not ours, or a reward model.
         CorruptError: the files do not fit each other.
     """
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
@@ -125,6 +126,9 @@ def load(folder: Path) -> TokenGenerator:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise CorruptError(f"{folder / 'config.json'} is not a JSON object", fix="restore it")
+    if any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or []):
+        raise InputError(f"{folder.name} is a reward model: it scores answers and writes none", where=str(folder),
+                         fix="name a language model here; reward models are judges")
     kind = config.get("model_type")
     if kind not in _BY_MODEL_TYPE:
         raise InputError(f"model_type {kind!r} is not one of ours", where=str(folder / "config.json"),

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 
 from bottega.codecs.text import TextCodec
-from bottega.core.bundle import Bundle
+from bottega.core.bundle import ANSWERING, Bundle
 from bottega.core.errors import ContextError, ControlError, InputError
 from bottega.core.files import digest_json
 from bottega.core.lineage import code_digest
@@ -32,7 +32,6 @@ from bottega.generation.signature import origin
 
 FAMILY_DEFAULTS = Controls(temperature=1.0, n=1)
 _SLOTS = 64  # sequences stepped together; more waits its turn
-_TUNED = ("sft", "dpo")  # objectives whose models answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +84,10 @@ class Engine:
         self._runner = make_runner(generator, dtype)
         self.dtype = self._runner.dtype
 
+    def renew(self, generator: TokenGenerator) -> None:
+        """Take the weights of a generator of the same shape: those of now, of a model that is being trained."""
+        self._runner = make_runner(generator, self.dtype)
+
     @classmethod
     def open(cls, model: Path | str | Bundle, dtype: str = "auto") -> Engine:
         """Verify a bundle and load it.
@@ -102,7 +105,7 @@ class Engine:
         generator = cast(TokenGenerator, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
         lineage = origin(bundle)
         return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in _TUNED)
+                   lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in ANSWERING)
 
     def generate(self, request: Request) -> Result:
         """Make one request's outputs, best first.

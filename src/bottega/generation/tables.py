@@ -162,7 +162,7 @@ class TableEngine:
                 empty = 0 if len(table) else empty + 1
                 if empty >= HOPELESS:
                     raise hopeless(empty * size, part.name)
-                table = table.take(np.arange(min(left, len(table))))
+                table = table.head(left)
                 keep.remember(table)
                 left -= len(table)
                 support.made += len(table)

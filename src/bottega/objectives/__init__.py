@@ -1,4 +1,4 @@
-"""What training minimises: pretrain, sft, dpo, pictures, tables, graphs. The loop is the same for all.
+"""What training minimises: pretrain, sft, dpo, reward, grpo and others. The loop is the same for all.
 
 An objective is one file beside this one, with a class and its `Settings`, and one line in `OBJECTIVES`.
 """
@@ -16,11 +16,19 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "pretrain": ("bottega.objectives.pretrain", "Pretrain"),
     "sft": ("bottega.objectives.sft", "SFT"),
     "dpo": ("bottega.objectives.dpo", "DPO"),
+    "kto": ("bottega.objectives.kto", "KTO"),
+    "orpo": ("bottega.objectives.orpo", "ORPO"),
+    "reward": ("bottega.objectives.reward", "Reward"),
+    "distil": ("bottega.objectives.distil", "Distil"),
+    "grpo": ("bottega.objectives.grpo", "GRPO"),
+    "ppo": ("bottega.objectives.ppo", "PPO"),
     "pictures": ("bottega.objectives.pictures", "PictureTraining"),
     "tables": ("bottega.objectives.tables", "TableTraining"),
     "graphs": ("bottega.objectives.graphs", "GraphTraining"),
 }
-NEEDS_BASE = frozenset({"sft", "dpo"})  # kinds that start from a finished model
+# kinds that read conversations
+TALKING = frozenset({"sft", "dpo", "kto", "orpo", "distil", "reward", "grpo", "ppo"})
+NEEDS_BASE = TALKING - {"sft", "distil"}  # kinds that start from a finished model; these two may make a new one
 
 
 def _module(kind: str) -> Any:

@@ -24,6 +24,12 @@ _USES = {
               "first: it says how much the rows give away.",
     "graphs": "Making graphs like those it was trained on. Only its rule is guaranteed: whether a molecule can be "
               "made or is harmless is not known.",
+    "distil": "Answering in the manner of the teacher it learned from. Outside the conversations it was shown its "
+              "answers are unreliable.",
+    "reward": "Judging answers like those it was trained on: which of two to one question is better, not how good "
+              "an answer is by itself. Its report says how often it is right and how far it can be believed.",
+    "kto": "Answering in the manner of the answers that people liked. Outside them its answers are unreliable.",
+    "orpo": "Answering in the manner preferred in its training pairs. Outside them its answers are unreliable.",
     "dpo": "Answering in the manner preferred in its training pairs. Outside them its answers are unreliable.",
 }
 

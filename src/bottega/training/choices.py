@@ -18,7 +18,7 @@ from bottega.core.recipe import TrainingSpec
 from bottega.core.validate import Strict
 from bottega.families.adapters import is_adapted
 from bottega.families.base import Batch
-from bottega.objectives.base import Objective
+from bottega.objectives.base import Lively, Objective
 from bottega.training.checkpoint import model_tensors
 from bottega.training.optim import Optimiser, hidden_matrices
 from bottega.training.peak import Notebook
@@ -30,8 +30,9 @@ _STEPS = 3
 _MUON, _REST, _ADAMW = 0.02, 0.02, 0.003  # peak rates of pretraining at the reference width
 _WIDTH = 256
 _PICTURES, _ADVERSARIES = 0.002, 0.0015  # AdamW for small networks of pictures; two players need a calmer one
-_ADAPTER, _DPO_SHARE = 0.003, 0.1
-_TUNING = {"sft": 0.25, "dpo": 0.02}  # share of those rates that fine-tuning takes
+# share of those rates that fine-tuning takes
+_TUNING = {"sft": 0.25, "distil": 0.25, "orpo": 0.1, "grpo": 0.1, "ppo": 0.1, "reward": 0.02, "dpo": 0.02, "kto": 0.02}
+_ADAPTER, _NEAR = 0.003, 0.1  # of an adapter; the share of it for objectives that stay near their start
 
 
 class Choices(Strict):
@@ -59,10 +60,10 @@ def learning_rates(objective: Objective, spec: TrainingSpec) -> tuple[float, flo
     AdamW's rate for the rest falls with the square root of width, as nanochat does, from 0.02 at 256: measured at width
     192 on Python's documentation, one CPU minute, bits per byte were 2.15 at 0.008, 2.03 at 0.02 and 2.05 at 0.04 (and
     2.05 with the matrices at 0.01). AdamW alone: 0.003 at width 256, falling with width (Yang et al. 2022,
-    arXiv 2203.03466). Fine-tuning takes a quarter (sft) or a fiftieth (dpo).
+    arXiv 2203.03466). Fine-tuning takes a quarter (sft), a tenth or a fiftieth.
     """
     if is_adapted(objective.generator):
-        rate = spec.learning_rate or _ADAPTER * (_DPO_SHARE if objective.kind == "dpo" else 1.0)
+        rate = spec.learning_rate or _ADAPTER * (_NEAR if _TUNING.get(objective.kind, 1.0) < _NEAR else 1.0)
         return rate, rate, "adamw for an adapter"
     if objective.kind == "pictures":
         rate = _ADVERSARIES if len(objective.players()) > 1 else _PICTURES
@@ -164,6 +165,8 @@ def choose(objective: Objective, spec: TrainingSpec, notebook: Notebook, seed: i
         reasons["precision"] = "as the recipe says"
     if spec.compile != "auto":
         compiled, reasons["compile"] = spec.compile == "on", "as the recipe says"
+    elif isinstance(objective, Lively):
+        compiled, reasons["compile"] = False, "batches differ in shape from step to step"
     elif "compiled" in remembered:
         compiled, reasons["compile"] = bool(remembered["compiled"]), "as decided before on this machine for this shape"
     else:

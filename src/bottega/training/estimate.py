@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _UTILISATION = 0.35  # of the peak, before any run was seen on this machine
 _RUNTIME_BYTES = 650e6  # Python with PyTorch, Arrow and the codec loaded; measured 600 to 700 MB
 _GPU_SHARE = (0.4, 1.0)  # of its power limit that a GPU in training draws
+# bytes a parameter of what kinds may keep beside the trained model: a frozen one, a value network
+_FROZEN = {"dpo": 4, "kto": 4, "distil": 4, "grpo": 4, "ppo": 20}
 _BF16_PARAMETERS = 2e6  # under this many, casting costs more than faster products give back
 
 
@@ -106,16 +108,16 @@ class Estimate:
 def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, precision: str) -> float:
     """Return the expected peak memory of training in bytes.
 
-    Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen reference for
-    dpo 4. Beside an adapter the base takes its weights alone.
-    Activations: every matrix product keeps its input and output, and norms and activation functions half as
-    much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
+    Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen
+    reference or teacher 4, a value network 16. Beside an adapter the base takes its weights alone. Activations: every
+    matrix product keeps its input and output, and norms and activation functions half as much again, in the precision's
+    bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
     """
     matrices = hidden_matrices(generator)
     total = sum(p.numel() for p in generator.parameters())
     inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices)
     moments = 4 * inner + 8 * (total - inner) if recipe.training.optimizer == "muon" else 8 * total
-    frozen = 4 * total if recipe.objective.kind == "dpo" else 0
+    frozen = _FROZEN.get(recipe.objective.kind, 0) * total
     elements = 1.5 * sum(sum(p.shape) for p in generator.parameters() if id(p) in matrices)
     activations = elements * micro_tokens * (2 if precision == "bf16" else 4)
     casts = 2 * total if precision == "bf16" else 0
@@ -151,7 +153,7 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     if precision == "auto":
         faster = notebook.peak("bf16") > 1.5 * notebook.peak("fp32")
         precision = "bf16" if faster and total >= _BF16_PARAMETERS else "fp32"
-    flops = 3 * generator.flops_per_item(spec.context) * (4 / 3 if recipe.objective.kind == "dpo" else 1)
+    flops = 3 * generator.flops_per_item(spec.context) * (4 / 3 if recipe.objective.kind in _FROZEN else 1)
     seen = notebook.get("utilisation", generator.family, recipe.objective.kind, precision)
     utilisation = float(seen) if isinstance(seen, float) else _UTILISATION
     peak = notebook.peak(precision)

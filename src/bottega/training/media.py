@@ -32,13 +32,15 @@ from bottega.families.diffusion import Diffusion
 from bottega.families.pictures import PictureGenerator
 from bottega.families.vae import VAE
 from bottega.objectives.base import Objective
-from bottega.training import picture_look, picture_report
+from bottega.training import picture_look, picture_report, reward_report, text_objectives
 from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
 from bottega.training.starting import check_base, started
 
-_KINDS = {"pretrain": "text", "sft": "chat", "dpo": "preference"}  # objective → kind of records it reads
+# objective → kind of records it reads
+_KINDS = {"pretrain": "text", "sft": "chat", "distil": "chat", "dpo": "preference", "orpo": "preference",
+          "reward": "preference", "kto": "rating", "grpo": "chat", "ppo": "chat"}
 
 
 class Medium(Protocol):
@@ -102,7 +104,12 @@ class Texts:
             raise RecipeError(f"training.context {recipe.training.context} is longer than the base's "
                               f"{base.meta['context']}", where="training.context",
                               fix=f"use {base.meta['context']} or less, or train a base with a longer context")
+        if base is not None and base.meta["objective"] == "reward" and recipe.objective.kind != "reward":
+            raise RecipeError(f"the base '{base.name}' is a reward model: it cannot learn to write", where="base",
+                              fix="name a language model")
         family = str(base.meta["family"]) if base else recipe.generator.family
+        if family == "reward":
+            return
         recipe.controls.require(families.family_class(family).understands, family)
 
     def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> Dataset:
@@ -116,9 +123,10 @@ class Texts:
         return dataset
 
     def codec(self, recipe: Recipe, dataset: Dataset, base: Bundle | None, home: Path) -> TextCodec:
-        """Return the base's codec, or one trained on the training split, from the workshop when it is there."""
-        if base is not None:
-            return TextCodec.load(base.path)
+        """Return the base's or the teacher's codec, or one trained on the training split, kept in the workshop."""
+        known = base or text_objectives.teacher_of(recipe, home)
+        if known is not None:
+            return TextCodec.load(known.path)
         spec = recipe.codec
         folder = home / "codecs" / digest_json([dataset.digest, spec.model_dump()])[:16]
         if folder.is_dir():
@@ -138,7 +146,7 @@ class Texts:
     def generator(self, recipe: Recipe, codec: TextCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         if base is not None:
-            return families.load(base.path)
+            return text_objectives.start(recipe, base)
         torch.manual_seed(recipe.seed)
         special = {"bos": codec.bos, "eos": codec.eos, "pad": codec.pad, "end": codec.end_of_turn}
         return families.build(recipe.generator, vocab_size=codec.vocab_size, context=recipe.training.context,
@@ -159,10 +167,14 @@ class Texts:
             lengths = np.array([len(codec.token_bytes(token)) for token in range(codec.vocab_size)])
             marks = codec.encode_fim_document("", "", "")  # nothing but the marks, in order
             objective = build(generator, shards, lengths, gap_tokens=marks, **common)
-        elif kind == "dpo":
+        elif kind in text_objectives.REFERENCED:
             assert base is not None
-            reference = families.load(base.path).to(next(generator.parameters()).device).eval()
-            objective = build(generator, reference.requires_grad_(False), codec, dataset, **common)
+            objective = text_objectives.referenced(recipe, generator, codec, dataset, base, settings, home, common)
+        elif kind == "distil":
+            objective = text_objectives.taught(recipe, generator, codec, dataset, home, common)
+        elif kind in ("grpo", "ppo"):
+            assert base is not None
+            objective = text_objectives.rewarded(recipe, generator, codec, dataset, base, common)
         else:
             objective = build(generator, codec, dataset, **common)
         return objective
@@ -170,7 +182,9 @@ class Texts:
     def sampler(self, recipe: Recipe, generator: Any, codec: TextCodec, dataset: Dataset,
                 run: Path) -> Callable[[int], str]:
         """Return a function that writes a short text."""
-        talk = recipe.objective.kind in objectives.NEEDS_BASE
+        if recipe.objective.kind == "reward":
+            return lambda _: "a reward model writes nothing"
+        talk = recipe.objective.kind in objectives.TALKING
         prompts = recipe.evaluation.prompts or ["How can you help me?" if talk else "The"]
         count = 0
 
@@ -193,7 +207,9 @@ class Texts:
         """Do nothing."""
 
     def report(self, bundle: Bundle, dataset: Dataset, home: Path) -> None:
-        """Do nothing: a text model is shown by the demo's report, `bottega explain` and `bottega evaluate`."""
+        """Write the page of a reward model; others are shown by the demo's report and `bottega explain`."""
+        if bundle.meta["objective"] == "reward":
+            say(f"report: {reward_report.write(bundle, dataset, home)}")
 
 
 class Pictures:

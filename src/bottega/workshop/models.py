@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bottega.core.bundle import META, Bundle, bundles
+from bottega.core.bundle import ANSWERING, META, Bundle, bundles
 from bottega.core.errors import BottegaError, InputError, NotFoundError, suggest
 from bottega.core.files import MANIFEST
 from bottega.core.progress import say
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bottega.generation.delivery import Maker
 
 DEFAULT_ALIAS = "assistant"
-ANSWERING = ("sft", "dpo")  # objectives whose models answer conversations
 _LOOK_AGAIN = 1.0  # seconds
 _MAKES = {"text": "texts", "image": "pictures", "table": "tables", "graph": "graphs"}
 _ASK = {"text": "ask it at /v1/chat/completions, or name another model",
@@ -141,6 +140,7 @@ class Models:
         served = None
         try:
             served = self._read(path)
+            served = None if served.objective == "reward" else served  # a judge writes nothing
         except BottegaError as error:
             say(f"warning: {path.name} is not served: {error.problem}")
         self._known[path] = (stamp, served)

@@ -1,0 +1,107 @@
+"""Answers of a model behind an OpenAI-compatible address, asked over HTTP: `bottega distil … --url http://…/v1`.
+
+Only the standard library. A key comes from an environment variable, goes into one header and is never printed, logged
+or kept; redirects are not followed, so that it goes nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from email.message import Message as Headers
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from bottega.core.errors import InputError
+
+_TIMEOUT = 120.0  # seconds an answer may take
+_TRIES = 4
+_PAUSES = (1.0, 4.0, 15.0)  # seconds before each further try
+_AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
+_TOGETHER = 8  # requests under way
+_MOST_BYTES = 16 << 20  # of a reply
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Headers,
+                         newurl: str) -> None:
+        """Follow no redirect: the caller sees its status as an error."""
+
+
+class ServedModel:
+    """One model at an OpenAI-compatible address.
+
+    Args:
+        url: up to and including `/v1`.
+        model: its name there.
+        key_variable: environment variable that holds the key; none is sent where it is not set.
+
+    Raises:
+        InputError: the address is not http or https.
+    """
+
+    def __init__(self, url: str, model: str, key_variable: str = "OPENAI_API_KEY") -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise InputError(f"'{parts.scheme}://{parts.hostname or ''}' is not an address of a model", where="--url",
+                             fix="write it like https://host/v1, without a key in it")
+        self.url, self.model, self.host = url.rstrip("/"), model, parts.netloc
+        key = os.environ.get(key_variable, "")
+        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        self._open = urllib.request.build_opener(_Stay).open
+
+    def answer(self, messages: Sequence[Mapping[str, str]], **controls: Any) -> str:
+        """Return the answer to a conversation.
+
+        Args:
+            messages: turns with `role` and `content`.
+            controls: of the request: `temperature`, `max_tokens`, `seed`, `top_p`; None is left out.
+
+        Raises:
+            InputError: the address cannot be reached, refuses, or does not answer in the right shape.
+        """
+        body = json.dumps({"model": self.model, "messages": list(messages),
+                           **{name: value for name, value in controls.items() if value is not None}}).encode()
+        request = urllib.request.Request(f"{self.url}/chat/completions", body, self._headers, method="POST")
+        for attempt in range(_TRIES):
+            try:
+                with self._open(request, timeout=_TIMEOUT) as reply:
+                    return _content(reply.read(_MOST_BYTES), self.host)
+            except urllib.error.HTTPError as error:
+                problem = f"{self.host} answered {error.code} ({error.reason})"
+                if error.code not in _AGAIN:
+                    raise InputError(problem, where="--url", fix="check the address, the model's name and the key in "
+                                                                 "its environment variable") from None
+            except OSError as error:  # refused, reset, timed out, unknown host
+                problem = f"{self.host} cannot be reached: {getattr(error, 'reason', error)}"
+            if attempt < len(_PAUSES):
+                time.sleep(_PAUSES[attempt])
+        raise InputError(f"{problem}, {_TRIES} times", where="--url", fix="try again later")
+
+    def answers(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seed: int = 0,
+                **controls: Any) -> list[str]:
+        """Return the answers to many conversations, in order, some at a time; each has a seed of its own."""
+        with ThreadPoolExecutor(_TOGETHER) as pool:
+            jobs = [pool.submit(self.answer, turns, seed=seed + number, **controls)
+                    for number, turns in enumerate(conversations)]
+            try:
+                return [job.result() for job in jobs]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _content(data: bytes, host: str) -> str:
+    try:
+        content = json.loads(data)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        content = None
+    if not isinstance(content, str):
+        raise InputError(f"{host} does not answer as OpenAI's chat completions do", where="--url",
+                         fix="give an address that ends in /v1 and speaks this API")
+    return content
