@@ -90,7 +90,7 @@ class Adapted(nn.Module):
         else:
             out = self._product(x, self.base())
         kept = F.dropout(x, self.share) if self.share and self.training else x
-        out = out + self._low_rank(kept) * self.scale
+        out = out.add_(self._low_rank(kept), alpha=self.scale)  # in place: a product is not needed for its gradient
         last: list[int] = [1] * (x.dim() - 2) if isinstance(self, nn.Conv1d | nn.Conv2d) else []
         if self.magnitude is not None:
             out = out * self.gain().view(-1, *last)
