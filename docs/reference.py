@@ -26,7 +26,8 @@ FOLDER = Path(__file__).parent / "reference"
 _ELSEWHERE = ("vocab_size", "context", "special", "depth")  # family keys a recipe does not set here
 _NOTE = "<!-- written by docs/reference.py; change the docstrings and run it again -->"
 _SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
-    ("Recipe", "", recipe.Recipe), ("Data", "data.", recipe.DataSpec), ("Codec", "codec.", recipe.CodecSpec),
+    ("Recipe", "", recipe.Recipe), ("Adapter", "adapter.", recipe.AdapterSpec),
+             ("Data", "data.", recipe.DataSpec), ("Codec", "codec.", recipe.CodecSpec),
     ("Generator", "generator.", recipe.GeneratorSpec), ("Objective", "objective.", recipe.ObjectiveSpec),
     ("Training", "training.", recipe.TrainingSpec), ("Budget", "training.budget.", recipe.Budget),
     ("Evaluation", "evaluation.", recipe.EvaluationSpec), ("Controls", "controls.", request.Controls),
