@@ -166,7 +166,8 @@ def write(kind: str, folder: Path, *, shards: bool = False, dtype: torch.dtype =
     added = json.loads(tokenizer.to_str())["added_tokens"]
     widen(model, [*(entry["id"] for entry in added), *range(tokenizer.get_vocab_size(), config.vocab_size)], seed)
     model.to(dtype).save_pretrained(folder, **({"max_shard_size": "100KB"} if shards else {}))
-    model.float()
+    if dtype != torch.float32:  # `float()` would not bring back what was rounded outside the weights
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     if made.bos:
         bos = made.special["bos_token"]
         tokenizer.post_processor = processors.Sequence([tokenizer.post_processor, _front(bos, ids["bos_token_id"])]) \

@@ -20,7 +20,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from bottega.core.errors import CorruptError, DataError, InputError, RecipeError
+from bottega.core.errors import BottegaError, CorruptError, DataError, InputError, RecipeError
 from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.request import Message
 
@@ -80,6 +80,7 @@ class TextCodec:
     Attributes:
         special: id of each reserved token by name: bos, eos, pad, unk, the four roles, end, fim_prefix, fim_suffix,
             fim_middle, spare_0 …
+        start: ids in front of a text.
         vocab_size: ids are 0 … vocab_size - 1, all of them used or reserved.
     """
 
@@ -95,6 +96,12 @@ class TextCodec:
         self._byte_ids = {value[0]: number for number, value in enumerate(self._bytes) if len(value) == 1}
         self.bos, self.eos, self.pad, self.unk = (special[name] for name in ("bos", "eos", "pad", "unk"))
         self.end_of_turn = special["end"]
+        self.start = [self.bos]
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids that end an output."""
+        return self.end_of_turn, self.eos
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> TextCodec:
@@ -126,20 +133,26 @@ class TextCodec:
 
     @classmethod
     def load(cls, folder: Path) -> TextCodec:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or the tokenizer that an imported model came with (codecs/pretrained.py).
 
         Raises:
-            InputError: there is no tokenizer.json.
-            CorruptError: it is not one of ours.
+            InputError: there is no tokenizer.json, or it is of a kind that cannot be used.
+            CorruptError: it is damaged.
         """
         path = folder / "tokenizer.json"
         data = read_json(path)
         try:
             special = {entry["content"][2:-2]: int(entry["id"]) for entry in data["added_tokens"]}
+            if not special.keys() & {"bos", "eos", "unk"}:
+                from bottega.codecs.pretrained import PretrainedCodec
+
+                return PretrainedCodec.load(folder)
             tokenizer = Tokenizer.from_str(json.dumps({**data, "added_tokens": []}))
             if missing := [name for name in NAMES if name not in special]:
                 raise ValueError(f"no token {reserved_string(missing[0])}")
             return cls(tokenizer, special)
+        except BottegaError:
+            raise
         except Exception as error:  # the Rust parser raises bare Exception
             raise CorruptError(f"{path} is not a text codec of Bottega: {error}", where=str(folder),
                                fix="restore the file or make the model again") from error

@@ -76,7 +76,7 @@ class Engine:
         self._understands = generator.understands
         self.controls = controls.over(FAMILY_DEFAULTS)
         self.controls.require(self._understands, self.family)
-        ends = (codec.end_of_turn, codec.eos)
+        ends = codec.ends
         pieces = [codec.token_bytes(number) for number in range(codec.vocab_size)]
         drawable = torch.tensor([bool(piece) for piece in pieces] + [False] * (vocab - len(pieces)))
         drawable[list(ends)] = True
@@ -189,8 +189,9 @@ class Engine:
         if not tokens:
             raise InputError("there is no text to embed", fix="give at least one character")
         self._check_room(len(tokens))
-        mean = self._runner.pooled([self.codec.bos, *tokens])
-        return torch.nn.functional.normalize(mean, dim=0).tolist(), len(tokens) + 1
+        whole = [*self.codec.start, *tokens]
+        mean = self._runner.pooled(whole)
+        return torch.nn.functional.normalize(mean, dim=0).tolist(), len(whole)
 
     def score(self, prompt: str | Sequence[Message], text: str, alternatives: int = 0) -> Output:
         """Read a given continuation as the model would have made it: each token's probability and alternatives.
@@ -222,13 +223,13 @@ class Engine:
         return Output(text=text, tokens=tokens, steps=steps, finish="", score=sum(logprobs) / len(logprobs))
 
     def _encode(self, request: Request) -> list[int]:
-        """Return the prompt's ids: a conversation up to the assistant's turn, a gap, or text after bos."""
+        """Return the prompt's ids: a conversation up to the assistant's turn, a gap, or text after its start."""
         if request.messages is not None:
             return self.codec.encode_chat(request.messages, add_generation_prompt=True)
         assert request.prompt is not None
         if request.suffix is not None:
             return self.codec.encode_fim(request.prompt, request.suffix)
-        return [self.codec.bos, *self.codec.encode(request.prompt)]
+        return [*self.codec.start, *self.codec.encode(request.prompt)] or [self.codec.bos]
 
     def _check_room(self, tokens: int) -> None:
         if tokens >= self.context:

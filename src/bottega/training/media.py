@@ -154,7 +154,8 @@ class Texts:
             shards = pack(dataset, codec.encode_batch, codec_digest=codec.digest, vocab_size=codec.vocab_size,
                           bos=codec.bos, home=home)
             lengths = np.array([len(codec.token_bytes(token)) for token in range(codec.vocab_size)])
-            marks = codec.encode_fim_document("", "", "")  # nothing but the marks, in order
+            # nothing but the marks, in order; not every imported tokenizer has them
+            marks = codec.encode_fim_document("", "", "") if getattr(settings, "fim", 0) else []
             objective = build(generator, shards, lengths, gap_tokens=marks, **common)
         elif kind == "dpo":
             assert base is not None
