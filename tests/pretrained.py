@@ -152,7 +152,7 @@ def widen(model: torch.nn.Module, quiet: list[int], seed: int = 0) -> None:
         head[quiet] = 0.0
 
 
-def write(kind: str, folder: Path, *, shards: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0,
+def write(kind: str, folder: Path, *, shards: bool = False, dtype: torch.dtype = torch.float32, seed: int | None = 0,
           **changes: Any) -> Any:
     """Write a folder as `save_pretrained` does and return transformers' model, fp32 in memory."""
     import transformers
@@ -164,7 +164,8 @@ def write(kind: str, folder: Path, *, shards: bool = False, dtype: torch.dtype =
     config = made.config({"vocab_size": tokenizer.get_vocab_size() + 3, **ids, **changes})
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     added = json.loads(tokenizer.to_str())["added_tokens"]
-    widen(model, [*(entry["id"] for entry in added), *range(tokenizer.get_vocab_size(), config.vocab_size)], seed)
+    if seed is not None:  # else as transformers draws a model that is to be trained
+        widen(model, [*(entry["id"] for entry in added), *range(tokenizer.get_vocab_size(), config.vocab_size)], seed)
     model.to(dtype).save_pretrained(folder, **({"max_shard_size": "100KB"} if shards else {}))
     if dtype != torch.float32:  # `float()` would not bring back what was rounded outside the weights
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

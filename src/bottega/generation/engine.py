@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from bottega import families
 from bottega.codecs.text import TextCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import ContextError, ControlError, InputError
@@ -24,6 +25,7 @@ from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Message, Output, Request, Result, Step
 from bottega.families.base import TokenGenerator
 from bottega.generation import decode
+from bottega.generation.backends.transformers import PretrainedGenerator
 from bottega.generation.constrain import Grammars
 from bottega.generation.detokenise import Detokeniser
 from bottega.generation.runner import Reading, make_runner
@@ -93,18 +95,17 @@ class Engine:
             InputError: no such folder, not a bundle, or not a model of text.
             CorruptError: a file does not match the manifest.
         """
-        from bottega.families import load
-
         bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
         if bundle.meta.get("codec", "text") != "text":
             raise InputError(f"{bundle.path} is a model of {bundle.meta['codec']}, not of text",
                              fix="choose a text model; see 'bottega models'")
-        generator = load(bundle.path)
+        generator = PretrainedGenerator.load(bundle.path) if bundle.meta["family"] == PretrainedGenerator.family else \
+            families.load(bundle.path)
         if torch.cuda.is_available():
             generator = generator.cuda()
         lineage = origin(bundle)
         return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in _TUNED)
+                   lineage=lineage, dtype=dtype, answers=bool(bundle.meta.get("answers", bundle.meta.get("objective") in _TUNED)))
 
     def generate(self, request: Request) -> Result:
         """Make one request's outputs, best first.

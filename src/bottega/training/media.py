@@ -100,6 +100,9 @@ class Texts:
                               f"{base.meta['context']}", where="training.context",
                               fix=f"use {base.meta['context']} or less, or train a base with a longer context")
         family = str(base.meta["family"]) if base else recipe.generator.family
+        if family == "transformers":
+            raise RecipeError(f"'{recipe.base}' runs by the transformers library and cannot be trained here",
+                              where="base", fix="import a Llama, Mistral, Qwen2, Qwen3 or Gemma, which are native")
         recipe.controls.require(families.family_class(family).understands, family)
 
     def dataset(self, recipe: Recipe, home: Path) -> Dataset:
