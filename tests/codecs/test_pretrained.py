@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import pretrained
 
 from bottega.codecs.chat_template import ChatTemplate
 from bottega.codecs.pretrained import PretrainedCodec
 from bottega.codecs.text import TextCodec
 from bottega.core.errors import CorruptError, InputError
 from bottega.core.request import Message
-from tests import pretrained
 
 transformers = pytest.importorskip("transformers")
 TEXTS = ["The cat sat on the mat.", "", "  two  spaces\tand\n\n\nlines ", "naïve café 猫 🐈 \x00", "1234567 x=3.14",
@@ -39,7 +39,7 @@ def peer_of(folder: Path) -> Any:
 def talks(kind: str, count: int, seed: int = 0) -> list[list[dict[str, str]]]:
     """Random conversations of the turns that a template allows."""
     draw = random.Random(seed)
-    words = "kettle rain 3.14 café \n - ['a'] ok? <b> 猫 the one\ttwo".split(" ")
+    words = ["kettle", "rain", "3.14", "café", "\n", "-", "['a']", "ok?", "<b>", "猫", "the", "one\ttwo"]
     made = []
     for _ in range(count):
         turns = [] if kind in ("mistral", "gemma") or draw.random() < 0.5 else [

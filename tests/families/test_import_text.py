@@ -198,5 +198,5 @@ def test_what_the_family_lacks_is_named_with_the_way_out(tmp_path: Path) -> None
     config = json.loads((tmp_path / "config.json").read_text())
     for change in ({"model_type": "gemma2"}, {"quantization_config": {"quant_method": "fp8"}}):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(InputError, match="gemma2|quantised"):
+        with pytest.raises(InputError, match=r"gemma2|quantised"):
             Transformer.load(tmp_path)

@@ -8,7 +8,6 @@ can be spelled by them (`defuse`), whatever the template does with them. `pytest
 from __future__ import annotations
 
 import json
-import os.path
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -159,7 +158,8 @@ class ChatTemplate:
             before = self._text(messages[:number], True)
         except InputError:  # nothing may come before a first answer
             before = full[:full.find(content)] if number == 0 and content else ""
-        start = len(os.path.commonprefix([before, full]))
+        start = next((at for at, (one, other) in enumerate(zip(before, full, strict=False)) if one != other),
+                     min(len(before), len(full)))
         found = self._ends.search(full, start)
         end = found.end() if found else -1
         try:
@@ -171,7 +171,7 @@ class ChatTemplate:
         shown = full[start:end]
         ending = self._ends.search(shown)
         shown = (shown[:ending.start()] if ending else shown).strip()
-        if end < 0 or not (content in shown or shown and content.endswith(shown)):
+        if end < 0 or not (content in shown or (shown and content.endswith(shown))):
             raise InputError(f"the model's chat template does not show where answer {number} stands",
                              where="chat_template", fix="import the model with another template, one that writes "
                              "each answer whole and ends it with a special token")

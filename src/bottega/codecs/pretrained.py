@@ -14,15 +14,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from bottega.codecs.chat_template import PLAIN_TEMPLATE, ChatTemplate, Rendered
 from bottega.codecs.text import _BROKEN_BYTE, ROLES, TextCodec, Turn, _byte_letters
+from bottega.codecs.tokenizer_json import (
+    TOKENIZER,
+    extra_tokens,
+    is_byte_level,
+    parts,
+    string,
+    tokenizer,
+    without_prefix,
+)
 from bottega.core.errors import CorruptError, InputError
 from bottega.core.files import digest_json, read_json, write_atomic, write_json
 from bottega.core.request import Message
 
-_TOKENIZER, _CONFIG, _TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 _NAMED = ("bos", "eos", "pad", "unk")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # prefix, suffix and middle: Qwen and CodeGemma, StarCoder and SmolLM, Code Llama
@@ -40,6 +47,7 @@ class PretrainedCodec(TextCodec):
 
     Attributes:
         special: id of each special token, by its role (bos, eos, pad, unk, end) and by its own text.
+        reserved: the same by their own texts only.
         start: ids in front of a text: [bos], or nothing where the model was trained without.
         bos: what stands between documents: bos, or eos where there is none.
 
@@ -49,20 +57,20 @@ class PretrainedCodec(TextCodec):
     """
 
     def __init__(self, data: dict[str, Any], config: dict[str, Any], ends: Sequence[int] = ()) -> None:
-        self.data, self.config = data, config
-        strings = {name: text for name in _NAMED if (text := _string(config.get(f"{name}_token")))}
+        self._data, self.config = data, config
+        strings = {name: text for name in _NAMED if (text := string(config.get(f"{name}_token")))}
         listed = {**{text: True for text in strings.values()},
-                  **{_string(token): True for token in _extra(config)},
+                  **{string(token): True for token in extra_tokens(config)},
                   **{entry["content"]: True for entry in (config.get("added_tokens_decoder") or {}).values()
                      if entry.get("special")}}
         self._added = [{**entry, "special": entry["special"] or entry["content"] in listed}
                        for entry in data["added_tokens"]]
         whole = {**data, "added_tokens": self._added}
-        self._plain, self._bare = _tokenizer(whole), _tokenizer(_without_prefix(whole))
+        self._plain, self._bare = tokenizer(whole), tokenizer(without_prefix(whole))
         self.vocab_size = max(self._plain.get_vocab().values()) + 1
         reserved = {entry["content"]: int(entry["id"]) for entry in self._added if entry["special"]}
         reserved |= {text: number for text in listed if (number := self._plain.token_to_id(text)) is not None}
-        self._reserved = reserved
+        self.reserved = reserved
         named = {name: reserved[text] for name, text in strings.items() if text in reserved}
         eos = named.get("eos", next(iter(ends), None))
         if eos is None:
@@ -71,7 +79,7 @@ class PretrainedCodec(TextCodec):
         self.eos, self.bos = eos, named.get("bos", eos)
         self.pad, self.unk = named.get("pad", eos), named.get("unk", eos)
         self.start = [named["bos"]] if "bos" in named and self._adds_bos(named["bos"]) else []
-        self._letters = _byte_letters() if _is_byte_level(data) else None
+        self._letters = _byte_letters() if is_byte_level(data) else None
         self._bytes = [b""] * self.vocab_size
         for token, number in self._plain.get_vocab().items():
             self._bytes[number] = b"" if token in reserved else self._bytes_of(token)
@@ -93,7 +101,7 @@ class PretrainedCodec(TextCodec):
             InputError: there is no tokenizer.json, or it is of a kind that is not known.
             CorruptError: a file is damaged.
         """
-        data = read_json(folder / _TOKENIZER)
+        data = read_json(folder / TOKENIZER)
         config = read_json(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
         names = folder / "special_tokens_map.json"
         if names.is_file():
@@ -116,13 +124,13 @@ class PretrainedCodec(TextCodec):
         except InputError:
             raise
         except Exception as error:  # the Rust parser raises bare Exception
-            raise CorruptError(f"{folder / _TOKENIZER} cannot be read: {error}", where=str(folder),
+            raise CorruptError(f"{folder / TOKENIZER} cannot be read: {error}", where=str(folder),
                                fix="restore the tokenizer's files") from error
 
     def save(self, folder: Path, context: int | None = None) -> None:
         """Write tokenizer.json as it came, tokenizer_config.json and the chat template."""
-        write_atomic(folder / _TOKENIZER, json.dumps(self.data, ensure_ascii=False, indent=1))
-        names = {f"{name}_token": text for name in _NAMED if (text := _string(self.config.get(f"{name}_token")))}
+        write_atomic(folder / TOKENIZER, json.dumps(self._data, ensure_ascii=False, indent=1))
+        names = {f"{name}_token": text for name in _NAMED if (text := string(self.config.get(f"{name}_token")))}
         write_json(folder / "special_tokens_map.json", names)
         write_json(folder / _CONFIG, {**self.config, "chat_template": self.template.source,
                                       **({"model_max_length": context} if context else {})})
@@ -130,13 +138,23 @@ class PretrainedCodec(TextCodec):
     @cached_property
     def digest(self) -> str:
         """SHA-256 over tokenizer, special tokens and chat template: equal digests encode equally."""
-        return digest_json({"tokenizer": self.data, "added": self._added, "chat_template": self.template.source,
+        return digest_json({"tokenizer": self._data, "added": self._added, "chat_template": self.template.source,
                             "special": self.special, "ends": self.ends})
 
     @property
     def ends(self) -> tuple[int, ...]:
         """Ids that end an output."""
         return tuple(dict.fromkeys([self.end_of_turn, self.eos, *self._stops]))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Content of tokenizer.json."""
+        return self._data
+
+    @property
+    def byte_level(self) -> bool:
+        """Whether tokens are letters that stand for bytes; else they are text with "▁" for spaces."""
+        return self._letters is not None
 
     @property
     def has_template(self) -> bool:
@@ -182,8 +200,8 @@ class PretrainedCodec(TextCodec):
     @cached_property
     def _forbidden(self) -> frozenset[int]:
         """Special ids that no text may give; unk is what an unknown character honestly gives."""
-        unk = self._plain.token_to_id(_string(self.config.get("unk_token")) or "")
-        return frozenset(self._reserved.values()) - {unk}
+        unk = self._plain.token_to_id(string(self.config.get("unk_token")) or "")
+        return frozenset(self.reserved.values()) - {unk}
 
     def _spelled(self, text: str) -> list[int]:
         """Return the ids of a text whose words the model itself would join to a special token: those byte by byte."""
@@ -261,7 +279,7 @@ class PretrainedCodec(TextCodec):
                     add(piece, left, self._piece(piece, first=left == 0, inside=after_cut))
                 left, after_cut = cut, True
             if literal:
-                add(literal, start, [self._reserved[literal]])
+                add(literal, start, [self.reserved[literal]])
             after_cut, last = False, end
             if literal and strips.get(literal, (False, False))[1]:
                 last += len(text[end:]) - len(text[end:].lstrip())
@@ -277,15 +295,16 @@ class PretrainedCodec(TextCodec):
     def _once(self) -> bool:
         """Whether the space in front is put before the whole text only, not after each special token."""
         return any(part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first"
-                   for part in _parts(self.data.get("pre_tokenizer")))
+                   for part in parts(self._data.get("pre_tokenizer")))
 
     def decode_bytes(self, ids: Any) -> bytes:
         """Return the bytes of ids, without the space that the tokenizer put in front; special ids give nothing."""
         data = super().decode_bytes(ids)
-        return data.removeprefix(b" ") if self._prefixes else data
+        return data.removeprefix(b" ") if self.prefixes else data
 
     @cached_property
-    def _prefixes(self) -> bool:
+    def prefixes(self) -> bool:
+        """Whether the tokenizer puts a space in front of a text."""
         return self._letters is None and self._bytes[self._plain.encode("a", add_special_tokens=False).ids[0]][:1] \
             == b" "
 
@@ -297,9 +316,9 @@ class PretrainedCodec(TextCodec):
             InputError: the tokenizer has none.
         """
         for names in _GAPS:
-            if all(name in self._reserved or self._plain.token_to_id(name) is not None for name in names):
-                before, after, middle = (self._plain.token_to_id(name) for name in names)
-                return before, after, middle
+            found = [number for name in names if (number := self._plain.token_to_id(name)) is not None]
+            if len(found) == len(names):
+                return found[0], found[1], found[2]
         raise InputError("this model was not taught to fill gaps: its tokenizer has no marks for them",
                          where="suffix", fix="leave the suffix out, or use a model of code that has them")
 
@@ -335,64 +354,3 @@ def _turn(turn: Turn) -> dict[str, Any]:
     if not isinstance(plain.get("content", ""), (str, type(None))):
         raise InputError(f"a message's content is {type(plain['content']).__name__}, not text", fix="give a string")
     return {name: value for name, value in plain.items() if value is not None}
-
-
-def _string(token: Any) -> str:
-    """Return a token's text, which configurations write as a string or as an object."""
-    return str(token.get("content", "")) if isinstance(token, dict) else token if isinstance(token, str) else ""
-
-
-def _extra(config: dict[str, Any]) -> list[Any]:
-    """Return further special tokens that a configuration names."""
-    more = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
-    return list(more.values()) if isinstance(more, dict) else list(more)
-
-
-def _tokenizer(data: dict[str, Any]) -> Tokenizer:
-    """Return a tokenizer that takes no special token from a text."""
-    tokenizer = Tokenizer.from_str(json.dumps(data))
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _parts(stage: Any) -> list[dict[str, Any]]:
-    """Return the steps of a normaliser, pre-tokenizer or decoder of tokenizer.json."""
-    if not stage:
-        return []
-    inner = stage.get("normalizers") or stage.get("pretokenizers") or stage.get("decoders")
-    return [part for one in inner for part in _parts(one)] if inner else [stage]
-
-
-def _is_byte_level(data: dict[str, Any]) -> bool:
-    """Whether tokens are letters that stand for bytes; else they are text with "▁" for spaces.
-
-    Raises:
-        InputError: they are neither.
-    """
-    kind = data["model"].get("type") or ("BPE" if "merges" in data["model"] else "")
-    if any(part["type"] == "ByteLevel" for part in (*_parts(data.get("decoder")), *_parts(data.get("pre_tokenizer")))):
-        return True
-    spaces = any(part["type"] == "Metaspace" or part.get("content") in ("▁", " ") for part in
-                 (*_parts(data.get("decoder")), *_parts(data.get("normalizer"))))
-    if kind not in ("BPE", "Unigram") or not spaces:
-        raise InputError(f"a tokenizer of kind {kind or 'unknown'} without bytes cannot be used", where=_TOKENIZER,
-                         fix="byte-level BPE and SentencePiece's models are read")
-    return False
-
-
-def _without_prefix(data: dict[str, Any]) -> dict[str, Any]:
-    """Return tokenizer.json of the same tokenizer that puts no space in front of a text."""
-    changed: dict[str, Any] = json.loads(json.dumps(data))
-    for stage in ("normalizer", "pre_tokenizer"):
-        parts = _parts(changed.get(stage))
-        for part in parts:
-            if part["type"] == "Metaspace":
-                part["prepend_scheme"] = "never"
-            if part["type"] == "ByteLevel":
-                part["add_prefix_space"] = False
-        kept = [part for part in parts if part["type"] != "Prepend"]
-        if len(kept) < len(parts):
-            changed[stage] = {"type": "Sequence", "normalizers": kept} if kept else None
-    return changed

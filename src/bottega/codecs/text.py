@@ -157,7 +157,9 @@ class TextCodec:
             raise CorruptError(f"{path} is not a text codec of Bottega: {error}", where=str(folder),
                                fix="restore the file or make the model again") from error
 
-    def _tokenizer_json(self) -> dict[str, Any]:
+    @property
+    def data(self) -> dict[str, Any]:
+        """Content of tokenizer.json."""
         data: dict[str, Any] = json.loads(self._plain.to_str())
         data["added_tokens"] = [_added(reserved_string(name), number) for name, number in self.special.items()]
         return data
@@ -170,7 +172,7 @@ class TextCodec:
             context: longest sequence of the model, for `model_max_length`; None writes no limit.
         """
         strings = {f"{name}_token": reserved_string(name) for name in ("bos", "eos", "pad", "unk")}
-        write_json(folder / "tokenizer.json", self._tokenizer_json())
+        write_json(folder / "tokenizer.json", self.data)
         write_json(folder / "special_tokens_map.json", strings)
         write_json(folder / "tokenizer_config.json", {
             "tokenizer_class": "PreTrainedTokenizerFast", **strings, "chat_template": CHAT_TEMPLATE,
@@ -181,7 +183,7 @@ class TextCodec:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over merges, ids and chat template: equal digests encode equally."""
-        return digest_json({"tokenizer": self._tokenizer_json(), "chat_template": CHAT_TEMPLATE})
+        return digest_json({"tokenizer": self.data, "chat_template": CHAT_TEMPLATE})
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text: no reserved id, no token added in front."""

@@ -17,7 +17,7 @@ def import_model(
     source: Annotated[str, typer.Argument(metavar="FOLDER_OR_HUB_ID", help=(
         "Folder of a model of text (config.json) or of a diffusers pipeline (model_index.json), or OWNER/NAME on the "
         "Hugging Face hub."))],
-    name: Annotated[str | None, typer.Option("--name", help="What the model is called here. Default: as there.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What it is called here. Default: as there.")] = None,
     lora: Annotated[list[Path] | None, typer.Option("--lora", help="LoRA file over a pipeline (repeatable).")] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="SPDX name. Default: what its card says.")] = None,
     backend: Annotated[str, typer.Option("--backend", help=(
@@ -134,6 +134,55 @@ class _or_remove:
             shutil.rmtree(self._path)
 
 
+def export_model(
+    model: Annotated[str, typer.Argument(help="Name in the workshop or path of a model folder.")],
+    to: Annotated[str, typer.Option("--to", help="hf (transformers, vLLM), gguf (llama.cpp) or ollama.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which must not be there.")],
+    dtype: Annotated[str | None, typer.Option("--dtype", help=(
+        "hf: f32 (default), f16, bf16; gguf and ollama: f16 (default), f32, q8_0."))] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model of text for other programs: a Hugging Face folder, a GGUF file, or a GGUF file with a Modelfile.
+
+    Tokenizer, chat template, card and licence go with it. GGUF needs 'pip install "bottega[gguf]"'.
+
+    Examples:
+
+      bottega export python-assistant-dpo --to hf -o out/assistant
+
+      bottega export python-assistant-dpo --to ollama --dtype q8_0 -o out/ollama
+
+      ollama create assistant -f out/ollama/Modelfile
+    """
+    from bottega.commands.common import model_path
+    from bottega.core.bundle import Bundle
+    from bottega.core.errors import InputError, suggest
+    from bottega.generation.export.folder import export_folder, opened
+    from bottega.generation.export.gguf import export_gguf
+    from bottega.generation.export.ollama import export_ollama
+
+    start(as_json)
+    if to not in ("hf", "gguf", "ollama"):
+        raise InputError(f"unknown form '{to}'", where="--to", fix=suggest(to, ("hf", "gguf", "ollama")))
+    if out.exists():
+        raise InputError(f"{out} exists already", fix="give another --out")
+    bundle, notes = Bundle.open(model_path(model)), list[str]()
+    if to == "hf":
+        export_folder(bundle, out, dtype or "f32")
+    else:
+        notes = (export_gguf if to == "gguf" else export_ollama)(opened(bundle), out, dtype or "f16")
+    files = sorted(path.name for path in out.iterdir())
+    if as_json:
+        emit({"path": str(out), "files": files, "notes": notes})
+        return
+    typer.secho(f"{bundle.name} is in {out}: {', '.join(files)}", bold=True)
+    for note in notes:
+        typer.echo(f"  {note}")
+    if to == "ollama":
+        typer.echo(f"try it: ollama create {bundle.name.lower()} -f {out / 'Modelfile'}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command(name="import")(import_model)
+    app.command(name="export")(export_model)

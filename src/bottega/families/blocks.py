@@ -121,7 +121,8 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 def activation_of(name: str) -> Callable[[Tensor], Tensor]:
     """Return the function of an activation's name, `silu` or `gelu_tanh`."""
-    return {"silu": F.silu, "gelu_tanh": _gelu_tanh}[name]
+    known: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu_tanh": _gelu_tanh}
+    return known[name]
 
 
 def document_mask(segments: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The transformer language model. `bottega train recipes/python-lm.yaml depth=4` trains one, `bottega import` reads one.
+"""The transformer language model. `bottega train recipes/python-lm.yaml` trains one, `bottega import` reads one.
 
 As it is trained here it is a Qwen3: RMSNorm before each part, rotary positions, grouped-query attention with per-head
 query/key norm, SwiGLU, no biases, tied embeddings. Llama, Mistral, Qwen2 and Gemma are the same with other parts on
@@ -182,8 +182,8 @@ class Transformer(base.TokenGenerator):
         """Return forward FLOPs a token: 2 for each weight of a matrix (head included), and attention.
 
         Attention multiplies each query with the keys before it and each probability with a value: 4 · heads · head_dim
-        a key and layer, over (context + 1) / 2 keys on average (fewer behind a window). Training costs three times this (Kaplan et al. 2020,
-        arXiv 2001.08361, §2.1).
+        a key and layer, over (context + 1) / 2 keys on average (fewer behind a window). Training costs three times
+        this (Kaplan et al. 2020, arXiv 2001.08361, §2.1).
         """
         config = self.config
         matrices = config.matrix_parameters() + config.vocab_size * config.width

@@ -150,7 +150,7 @@ def config_from_hf(data: dict[str, Any], where: str, generation: dict[str, Any] 
             "norm_eps": data.get("rms_norm_eps", 1e-6), "qk_norm": kind == "qwen3",
             "tied": bool(data.get("tie_word_embeddings", kind == "gemma")),
             "special": _special(data, generation or {}), "rope_scaling": _scaling(rope, data),
-            "qkv_bias": kind == "qwen2" or bool(data.get("attention_bias")) and kind != "mistral",
+            "qkv_bias": kind == "qwen2" or (bool(data.get("attention_bias")) and kind != "mistral"),
             "out_bias": bool(data.get("attention_bias")) and kind not in ("qwen2", "mistral"),
             "mlp_bias": bool(data.get("mlp_bias")), "window": data.get("sliding_window") if windowed else None,
             "window_layers": windowed if 0 < len(windowed) < data["num_hidden_layers"] else None,
@@ -194,10 +194,10 @@ def _special(data: dict[str, Any], generation: dict[str, Any]) -> dict[str, int]
         return dict(ours)
     named = {name: generation.get(f"{name}_token_id", data.get(f"{name}_token_id")) for name in ("bos", "pad")}
     special = {name: value for name, value in named.items() if isinstance(value, int)}
-    ends: list[int] = []
+    found: list[Any] = []
     for source in (data, generation):
         value = source.get("eos_token_id")
-        ends += value if isinstance(value, list) else [value]
-    ends = [*dict.fromkeys(number for number in ends if isinstance(number, int))]
+        found += value if isinstance(value, list) else [value]
+    ends = [*dict.fromkeys(number for number in found if isinstance(number, int))]
     names = ("eos", "end", *(f"end_{count}" for count in range(2, len(ends))))
     return {**special, **dict(zip(names, ends, strict=False))}

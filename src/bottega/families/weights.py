@@ -69,7 +69,8 @@ def weight_files(folder: Path) -> list[Path]:
     files: list[Path] = []
     for name in sorted(set(map(str, places.values()))):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise CorruptError(f"{index} names '{name[:100]}', which is no weights file of this folder", fix="restore it")
+            raise CorruptError(f"{index} names '{name[:100]}', which is no weights file of this folder",
+                               fix="restore it")
         if not (folder / name).is_file():
             raise CorruptError(f"{folder / name} is not there, and {INDEX} names it", where=str(folder),
                                fix="get the whole folder")

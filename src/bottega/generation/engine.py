@@ -104,8 +104,9 @@ class Engine:
         if torch.cuda.is_available():
             generator = generator.cuda()
         lineage = origin(bundle)
+        answers = bool(bundle.meta.get("answers", bundle.meta.get("objective") in _TUNED))
         return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage=lineage, dtype=dtype, answers=bool(bundle.meta.get("answers", bundle.meta.get("objective") in _TUNED)))
+                   lineage=lineage, dtype=dtype, answers=answers)
 
     def generate(self, request: Request) -> Result:
         """Make one request's outputs, best first.

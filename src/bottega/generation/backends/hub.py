@@ -1,4 +1,4 @@
-"""Models fetched from the Hugging Face hub: `bottega import hf:OWNER/NAME`. Weights that can run code are not fetched."""
+"""Models fetched from the Hugging Face hub: `bottega import hf:OWNER/NAME`. Only weights that run no code."""
 
 from __future__ import annotations
 

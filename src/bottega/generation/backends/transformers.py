@@ -195,7 +195,8 @@ class PretrainedRunner:
     @torch.inference_mode()
     def all_logits(self, tokens: list[int]) -> Tensor:
         """See `Runner.all_logits`."""
-        return self._generator(torch.tensor([tokens], device=self._generator.head_weight.device))[0].float().cpu()
+        logits: Tensor = self._generator(torch.tensor([tokens], device=self._generator.head_weight.device))
+        return logits[0].float().cpu()
 
     @torch.inference_mode()
     def pooled(self, tokens: list[int]) -> Tensor:
