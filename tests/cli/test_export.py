@@ -20,7 +20,7 @@ from bottega.core.request import Controls, Request
 from bottega.families import load
 from bottega.generation.engine import Engine
 from bottega.generation.export.gguf import _neighbours
-from bottega.generation.export.ollama import go_template
+from bottega.generation.export.ollama import _stop, go_template
 from bottega.generation.export.vocabulary import template_of
 from tests import pretrained
 from tests.cli.conftest import bottega
@@ -202,6 +202,12 @@ def _go(template: str, turns: list[tuple[str, str]]) -> str:
     return "".join(parts[role].replace("{{ .Content }}", said) for role, said in turns) + found[2]
 
 
+def test_texts_with_quotes_are_written_without_escapes() -> None:
+    assert [_stop(text) for text in ("</s>", "\n\n", 'say "')] == ['"</s>"', '"\n\n"', '"""say """"']
+    with pytest.raises(InputError, match="three quotes"):
+        _stop('"""')
+
+
 def test_a_template_that_does_more_is_left_to_ollama() -> None:
     from bottega.codecs.chat_template import ChatTemplate
 
@@ -239,6 +245,15 @@ def test_a_tokenizer_that_would_be_cut_otherwise_is_refused(home: Path, tmp_path
     run("import", str(tmp_path / "in"), "--name", "odd")
     with pytest.raises(InputError, match="cuts text"):
         run("export", "odd", "--to", "gguf", "-o", str(tmp_path / "out"))
+    data["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pretrained.GPT2_PIECES
+    for change, says in (({"type": "Lowercase"}, "does not change text"), ({"type": "NFC"}, "")):
+        path.write_text(json.dumps({**data, "normalizer": change}))
+        run("import", str(tmp_path / "in"), "--name", change["type"])
+        if says:
+            with pytest.raises(InputError, match=says):
+                run("export", change["type"], "--to", "gguf", "-o", str(tmp_path / "out"))
+        else:
+            assert "NFC" in run("export", change["type"], "--to", "gguf", "-o", str(tmp_path / "nfc"))["notes"][0]
     pretrained.write("mistral", tmp_path / "two")
     path = tmp_path / "two/tokenizer.json"
     data = json.loads(path.read_text())

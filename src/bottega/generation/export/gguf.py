@@ -84,20 +84,20 @@ def export_gguf(whole: Exported, target: Path, dtype: str = "f16") -> list[str]:
     notes = check(whole.generator.config, dtype)
     gguf_library()
     with atomic_dir(target) as folder:
-        write_gguf(whole, folder / FILE, dtype)
+        notes += write_gguf(whole, folder / FILE, dtype)
         papers(whole.bundle, folder)
     return notes
 
 
-def write_gguf(whole: Exported, path: Path, dtype: str) -> None:
-    """Write one file; see `export_gguf`."""
-    gguf, config = gguf_library(), whole.generator.config
+def write_gguf(whole: Exported, path: Path, dtype: str) -> list[str]:
+    """Write one file and return what a reader should know; see `export_gguf`."""
+    gguf, config, notes = gguf_library(), whole.generator.config, list[str]()
     kind = "llama" if config.architecture == "mistral" else config.architecture
 
     def write(temporary: Path) -> None:
         writer = gguf.GGUFWriter(temporary, kind)
         _add_shape(writer, gguf, whole, dtype)
-        add_vocabulary(writer, whole.codec, config.vocab_size)
+        notes.extend(add_vocabulary(writer, whole.codec, config.vocab_size))
         for name, values in _tensors(whole.generator):
             narrow = _narrow(values, dtype)
             form = gguf.GGMLQuantizationType[narrow.upper()]
@@ -108,6 +108,7 @@ def write_gguf(whole: Exported, path: Path, dtype: str) -> None:
         writer.close()
 
     write_atomic(path, write)
+    return notes
 
 
 def _add_shape(writer: Any, gguf: Any, whole: Exported, dtype: str) -> None:

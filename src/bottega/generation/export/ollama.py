@@ -35,7 +35,7 @@ def export_ollama(whole: Exported, target: Path, dtype: str = "f16") -> list[str
     gguf_library()
     text, more = modelfile(whole)
     with atomic_dir(target) as folder:
-        write_gguf(whole, folder / FILE, dtype)
+        notes += write_gguf(whole, folder / FILE, dtype)
         write_atomic(folder / "Modelfile", text)
         papers(whole.bundle, folder)
     return [*notes, *more]
@@ -124,9 +124,9 @@ def _quoted(text: str) -> str:
         InputError: they stand in the text.
     """
     if '"""' in text:
-        raise InputError('three quotes in a chat template cannot be written into a Modelfile', fix="export to gguf")
+        raise InputError('three quotes in a chat template or stop cannot be written into a Modelfile', fix="export to gguf")
     return f'"""{text}"""'
 
 
 def _stop(text: str) -> str:
-    return '"' + text.replace('"', '\\"') + '"'
+    return _quoted(text) if '"' in text else f'"{text}"'  # Ollama knows no escapes

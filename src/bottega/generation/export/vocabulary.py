@@ -11,6 +11,7 @@ from typing import Any
 from bottega.codecs.chat_template import ChatTemplate
 from bottega.codecs.pretrained import PretrainedCodec
 from bottega.codecs.text import CHAT_TEMPLATE, QWEN2_PIECES, TextCodec, reserved_string
+from bottega.codecs.tokenizer_json import parts
 from bottega.core.errors import InputError
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6  # token types of the GGUF specification
@@ -35,8 +36,8 @@ def texts_of_special(codec: TextCodec) -> dict[int, str]:
     return {number: reserved_string(name) for name, number in codec.special.items()}
 
 
-def add_vocabulary(writer: Any, codec: TextCodec, size: int) -> None:
-    """Write a codec into a GGUF file.
+def add_vocabulary(writer: Any, codec: TextCodec, size: int) -> list[str]:
+    """Write a codec into a GGUF file and return what a reader should know.
 
     Args:
         writer: a `gguf.GGUFWriter`.
@@ -58,9 +59,17 @@ def add_vocabulary(writer: Any, codec: TextCodec, size: int) -> None:
     unknown = codec.unk if "unk" in codec.special and codec.unk != codec.eos else None
     merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model.get("merges", [])]
     byte_level = not isinstance(codec, PretrainedCodec) or codec.byte_level
+    changes = {part["type"] for part in parts(data.get("normalizer"))}
+    if wrong := changes - ({"NFC"} if byte_level else {"Prepend", "Replace"}):
+        raise InputError("llama.cpp does not change text as this tokenizer does before it is cut",
+                         where=f"normalizer: {', '.join(sorted(wrong))}", fix="export with --to hf")
     if byte_level:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(_name_of_pieces(data))
+        name = _name_of_pieces(data)
+        if model.get("ignore_merges") and name != "llama-bpe":
+            raise InputError(f"llama.cpp joins pieces of a {name} tokenizer by merges only", where="ignore_merges",
+                             fix="export with --to hf")
+        writer.add_tokenizer_pre(name)
         writer.add_token_list(tokens)
         writer.add_token_types(kinds)
         writer.add_token_merges([" ".join(pair) for pair in merges])
@@ -86,6 +95,8 @@ def add_vocabulary(writer: Any, codec: TextCodec, size: int) -> None:
     writer.add_add_bos_token(bool(codec.start))
     writer.add_add_eos_token(False)
     writer.add_chat_template(template_of(codec).source)
+    return ["llama.cpp does not compose letters and accents (NFC) as the tokenizer does: send it composed text"] \
+        if "NFC" in changes else []
 
 
 def _name_of_pieces(data: dict[str, Any]) -> str:
