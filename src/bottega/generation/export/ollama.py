@@ -124,7 +124,8 @@ def _quoted(text: str) -> str:
         InputError: they stand in the text.
     """
     if '"""' in text:
-        raise InputError('three quotes in a chat template or stop cannot be written into a Modelfile', fix="export to gguf")
+        raise InputError('three quotes in a chat template or stop cannot be written into a Modelfile',
+                         fix="export to gguf")
     return f'"""{text}"""'
 
 
