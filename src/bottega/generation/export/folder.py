@@ -29,7 +29,7 @@ class Exported:
 
     Attributes:
         bundle: where it came from.
-        generator: with all its weights; adapters are part of them.
+        generator: with all its weights.
         codec: its text codec.
     """
 
@@ -39,7 +39,7 @@ class Exported:
 
 
 def opened(bundle: Bundle) -> Exported:
-    """Return a native model, whole: whatever a bundle lays over a base is merged into its weights here.
+    """Return a native model and its codec.
 
     Raises:
         InputError: the model is of another family or medium, which other programs cannot read.
