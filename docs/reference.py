@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from bottega.core import recipe, request
 from bottega.families import FAMILIES, family_class
-from bottega.objectives import OBJECTIVES, settings
+from bottega.objectives import OBJECTIVES
 
 FOLDER = Path(__file__).parent / "reference"
 _ELSEWHERE = ("vocab_size", "context", "special", "depth")  # family keys a recipe does not set here
@@ -103,7 +104,7 @@ def recipe_page() -> str:
                           *rows(config, "generator.", derived=True), ""]
         if title == "Objective":
             for kind in OBJECTIVES:
-                chosen = type(settings(recipe.ObjectiveSpec(kind=kind)))
+                chosen = import_module(OBJECTIVES[kind][0]).Settings
                 lines += [f"### kind: {kind}", "", *rows(chosen, "objective."), ""]
     return "\n".join(lines).rstrip() + "\n"
 

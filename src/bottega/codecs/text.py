@@ -20,7 +20,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from bottega.core.errors import CorruptError, DataError, InputError, RecipeError
+from bottega.core.errors import BottegaError, CorruptError, DataError, InputError, RecipeError
 from bottega.core.files import digest_json, read_json, write_json
 from bottega.core.request import Message
 
@@ -94,6 +94,7 @@ class TextCodec:
     Attributes:
         special: id of each reserved token by name: bos, eos, pad, unk, the four roles, end, fim_prefix, fim_suffix,
             fim_middle, spare_0 …
+        start: ids in front of a text.
         vocab_size: ids are 0 … vocab_size - 1, all of them used or reserved.
     """
 
@@ -109,6 +110,12 @@ class TextCodec:
         self._byte_ids = {value[0]: number for number, value in enumerate(self._bytes) if len(value) == 1}
         self.bos, self.eos, self.pad, self.unk = (special[name] for name in ("bos", "eos", "pad", "unk"))
         self.end_of_turn = special["end"]
+        self.start = [self.bos]
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids that end an output."""
+        return self.end_of_turn, self.eos
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> TextCodec:
@@ -140,25 +147,33 @@ class TextCodec:
 
     @classmethod
     def load(cls, folder: Path) -> TextCodec:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or the tokenizer that an imported model came with (codecs/pretrained.py).
 
         Raises:
-            InputError: there is no tokenizer.json.
-            CorruptError: it is not one of ours.
+            InputError: there is no tokenizer.json, or it is of a kind that cannot be used.
+            CorruptError: it is damaged.
         """
         path = folder / "tokenizer.json"
         data = read_json(path)
         try:
             special = {entry["content"][2:-2]: int(entry["id"]) for entry in data["added_tokens"]}
+            if not special.keys() & {"bos", "eos", "unk"}:
+                from bottega.codecs.pretrained import PretrainedCodec
+
+                return PretrainedCodec.load(folder)
             tokenizer = Tokenizer.from_str(json.dumps({**data, "added_tokens": []}))
             if missing := [name for name in NAMES if name not in special]:
                 raise ValueError(f"no token {reserved_string(missing[0])}")
             return cls(tokenizer, special)
+        except BottegaError:
+            raise
         except Exception as error:  # the Rust parser raises bare Exception
             raise CorruptError(f"{path} is not a text codec of Bottega: {error}", where=str(folder),
                                fix="restore the file or make the model again") from error
 
-    def _tokenizer_json(self) -> dict[str, Any]:
+    @property
+    def data(self) -> dict[str, Any]:
+        """Content of tokenizer.json."""
         data: dict[str, Any] = json.loads(self._plain.to_str())
         data["added_tokens"] = [_added(reserved_string(name), number) for name, number in self.special.items()]
         return data
@@ -171,7 +186,7 @@ class TextCodec:
             context: longest sequence of the model, for `model_max_length`; None writes no limit.
         """
         strings = {f"{name}_token": reserved_string(name) for name in ("bos", "eos", "pad", "unk")}
-        write_json(folder / "tokenizer.json", self._tokenizer_json())
+        write_json(folder / "tokenizer.json", self.data)
         write_json(folder / "special_tokens_map.json", strings)
         write_json(folder / "tokenizer_config.json", {
             "tokenizer_class": "PreTrainedTokenizerFast", **strings, "chat_template": CHAT_TEMPLATE,
@@ -182,7 +197,7 @@ class TextCodec:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over merges, ids and chat template: equal digests encode equally."""
-        return digest_json({"tokenizer": self._tokenizer_json(), "chat_template": CHAT_TEMPLATE})
+        return digest_json({"tokenizer": self.data, "chat_template": CHAT_TEMPLATE})
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text: no reserved id, no token added in front."""

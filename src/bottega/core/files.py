@@ -139,6 +139,15 @@ def read_json(path: Path) -> Any:
                            fix="delete it and make it again") from error
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the disk does not allow that; weights are gigabytes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _unfinished(path: Path) -> Path:
     """Return a temporary name beside `path` that says which process is at work on it."""
     if not path.name:

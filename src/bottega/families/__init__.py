@@ -33,7 +33,8 @@ PICTURE_FAMILIES: dict[str, tuple[str, str]] = {
 }
 TABLE_FAMILIES: dict[str, tuple[str, str]] = {"tabular": ("bottega.families.tabular", "Tabular")}
 GRAPH_FAMILIES: dict[str, tuple[str, str]] = {"graph": ("bottega.families.graph", "GraphGenerator")}
-_BY_MODEL_TYPE = {"qwen3": "transformer", "llama": "transformer", "bottega-recurrent": "recurrent"}
+_BY_MODEL_TYPE = {"qwen3": "transformer", "llama": "transformer", "mistral": "transformer", "qwen2": "transformer",
+                  "gemma": "transformer", "bottega-recurrent": "recurrent"}
 
 
 def family_class(name: str) -> type[TokenGenerator]:
@@ -110,7 +111,7 @@ def build(spec: GeneratorSpec, *, vocab_size: int, context: int, special: dict[s
 
 
 def load(folder: Path) -> TokenGenerator:
-    """Read a model from a bundle, a checkpoint or a Qwen3/Llama folder; fp32, evaluation mode.
+    """Read a model from a bundle, a checkpoint or a folder of Hugging Face's form; fp32, evaluation mode.
 
     An adapter's bundle gives its base with the adapter merged into it.
 

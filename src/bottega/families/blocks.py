@@ -1,4 +1,4 @@
-"""What families share: norm, rotary positions, gated MLP, masks. `pytest tests/families` runs them.
+"""What families share: norm, rotation by position, gated MLP, masks. `pytest tests/families` runs them.
 
 Plain functions on tensors, free of state and of data-dependent control flow, so that torch.compile takes them whole.
 """
@@ -6,6 +6,7 @@ Plain functions on tensors, free of state and of data-dependent control flow, so
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,26 +60,27 @@ class _Scaled(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with a learned weight [width], ones at the start."""
+    """`rms_norm` with a learned weight [width], ones at the start.
 
-    def __init__(self, width: int, eps: float) -> None:
+    Args:
+        width: of the last axis.
+        eps: added under the root.
+        from_one: the weight is stored less 1, zeros at the start, as Gemma's files have it.
+    """
+
+    def __init__(self, width: int, eps: float, *, from_one: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(width) if from_one else torch.ones(width))
+        self.eps, self.from_one = eps, from_one
+
+    @property
+    def scale(self) -> Tensor:
+        """What the normalised values are multiplied by."""
+        return 1.0 + self.weight if self.from_one else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [..., width]."""
-        return rms_norm(x, self.weight, self.eps)
-
-
-def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cos and sin, fp32 [..., T, 1, head_dim / 2], of positions · theta^(-2i / head_dim).
-
-    RoPE, Su et al. 2021, arXiv 2104.09864, eq. 15. The axis of size 1 stands for the heads.
-    """
-    powers = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
-    angles = positions.unsqueeze(-1).float() * (1.0 / theta**powers)
-    return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
+        return rms_norm(x, self.scale, self.eps)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -91,18 +93,36 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate(x)) · up(x)), Shazeer 2020, arXiv 2002.05202, eq. 6, without biases."""
+    """down(f(gate(x)) · up(x)), Shazeer 2020, arXiv 2002.05202, eq. 6.
 
-    def __init__(self, width: int, intermediate: int) -> None:
+    Args:
+        width, intermediate: outer and inner width.
+        activation: f: `silu`, or `gelu_tanh` (then it is GeGLU, eq. 5, as in Gemma).
+        bias: whether each of the three products has one.
+    """
+
+    def __init__(self, width: int, intermediate: int, *, activation: str = "silu", bias: bool = False) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(width, intermediate, bias=False)
-        self.up_proj = nn.Linear(width, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, width, bias=False)
+        self.gate_proj = nn.Linear(width, intermediate, bias=bias)
+        self.up_proj = nn.Linear(width, intermediate, bias=bias)
+        self.down_proj = nn.Linear(intermediate, width, bias=bias)
+        self.activate = activation_of(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., width] to [..., width]."""
-        down: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        down: Tensor = self.down_proj(self.activate(self.gate_proj(x)) * self.up_proj(x))
         return down
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its tanh formula, Hendrycks & Gimpel 2016, arXiv 1606.08415, §2."""
+    return F.gelu(x, approximate="tanh")
+
+
+def activation_of(name: str) -> Callable[[Tensor], Tensor]:
+    """Return the function of an activation's name, `silu` or `gelu_tanh`."""
+    known: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu_tanh": _gelu_tanh}
+    return known[name]
 
 
 def document_mask(segments: Tensor) -> Tensor:
@@ -114,6 +134,15 @@ def document_mask(segments: Tensor) -> Tensor:
     length = segments.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
     return ((segments[:, :, None] == segments[:, None, :]) & earlier).unsqueeze(1)
+
+
+def window_mask(length: int, window: int, device: torch.device) -> Tensor:
+    """Return bool [1, 1, T, T]: a token sees itself and the `window` - 1 tokens before it.
+
+    Sliding-window attention, Beltagy et al. 2020, arXiv 2004.05150, §3.1.
+    """
+    all_of_it = torch.ones(length, length, dtype=torch.bool, device=device)
+    return (all_of_it.tril() & all_of_it.triu(1 - window))[None, None]
 
 
 def document_starts(segments: Tensor) -> Tensor:

@@ -113,6 +113,15 @@ class Span:
         self._rows, self._steps = real.nonzero(as_tuple=True)
         self._places = self.positions[self._rows, self._steps]
 
+    def within(self, window: int) -> Tensor | None:
+        """Return `mask` for layers in which a token sees itself and the `window` - 1 tokens before it."""
+        if self._end <= window:
+            return self.mask
+        seen = torch.arange(self._end, device=self.positions.device)
+        place = self.positions.unsqueeze(-1)
+        near = (seen <= place) & (seen > place - window)
+        return near[None, None] if self._even else near.unsqueeze(1)
+
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [B, kv_heads, T, head_dim] and return all so far, [B, kv_heads, S, head_dim]."""
         keys, values = self._cache.keys[layer], self._cache.values[layer]

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bottega.families.attention import attend
-from bottega.families.blocks import RMSNorm, SwiGLU, init_matrix, rotary_tables, rotate
+from bottega.families.blocks import RMSNorm, SwiGLU, init_matrix, rotate
 from bottega.families.config import mlp_width
+from bottega.families.rope import rotary_tables
 
 _EPS = 1e-6
 _HEAD = 32

@@ -21,7 +21,8 @@ from bottega.core.errors import ContextError, CorruptError, InputError
 from bottega.core.validate import validate
 from bottega.families.base import Batch, Generator, TokenGenerator
 from bottega.families.recurrent import MODEL_TYPE, Recurrent, RecurrentConfig
-from bottega.families.transformer import Transformer, config_from_hf
+from bottega.families.transformer import Transformer
+from bottega.families.transformer_hf import config_from_hf
 from bottega.families.weights import read_config, read_weights, write_model
 
 _ARCHITECTURE = "ForSequenceClassification"

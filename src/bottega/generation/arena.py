@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from bottega.families.attention import attend
+from bottega.families.blocks import window_mask
 
 if TYPE_CHECKING:
-    from bottega.families.transformer import TransformerConfig
+    from bottega.families.transformer_config import TransformerConfig
     from bottega.generation.fast import FastTransformer
     from bottega.generation.runner import Reading
 
@@ -43,7 +44,7 @@ class ArenaReading:
 
     def __init__(self, model: FastTransformer, prompt: list[int]) -> None:
         self.prompt, self.remaining = prompt, len(prompt)
-        config = model.config
+        config = self._config = model.config
         shape = (config.kv_heads, len(prompt), config.head_dim)
         self.keys = [torch.empty(shape) for _ in range(config.depth)]
         self.values = [torch.empty(shape) for _ in range(config.depth)]
@@ -62,9 +63,13 @@ class ArenaReading:
         """
         keys, values, end = self.keys[layer], self.values[layer], start + q.shape[0]
         keys[:, start:end], values[:, start:end] = k.transpose(0, 1), v.transpose(0, 1)
+        window = self._config.window if self._config.windowed(layer) else None
         if start == 0 and end > 1:
-            return attend(q.unsqueeze(0), keys[None, :, :end], values[None, :, :end], None, causal=True)[0]
+            near = window_mask(end, window, q.device) if window is not None and end > window else None
+            return attend(q.unsqueeze(0), keys[None, :, :end], values[None, :, :end], near, causal=True)[0]
         ahead = torch.full((end - start, end), -math.inf).triu_(start + 1)
+        if window is not None and end > window:
+            ahead += torch.full((end - start, end), -math.inf).tril_(start - window)
         return _attend_over(q, keys[:, :end], values[:, :end], ahead)
 
 
@@ -120,10 +125,11 @@ class _Arena:
 
     def __init__(self, config: TransformerConfig, capacity: int) -> None:
         self.capacity, self._kv, self._dim = capacity, config.kv_heads, config.head_dim
+        self._config = config
         self.rows: list[_Row] = []
         self.keys = [torch.empty(0, self._kv, capacity, self._dim) for _ in range(config.depth)]
         self.values = [torch.empty(0, self._kv, capacity, self._dim) for _ in range(config.depth)]
-        self._cells, self._bias = torch.empty(0), torch.empty(0)
+        self._cells, self._bias, self._narrow = torch.empty(0), torch.empty(0), torch.empty(0)
 
     def take(self, row: _Row, keys: list[Tensor], values: list[Tensor]) -> None:
         """Give a row a slot here and copy its keys and values [kv_heads, length, head_dim] in."""
@@ -153,9 +159,12 @@ class _Arena:
         lengths = torch.tensor([row.length for row in self.rows])
         starts = torch.arange(len(self.rows) * self._kv) * self.capacity
         self._cells = starts + lengths.repeat_interleave(self._kv)
-        bias = torch.zeros(len(self.rows), self.capacity)
-        bias.masked_fill_(torch.arange(self.capacity) > lengths.unsqueeze(1), -math.inf)
+        bias, places, last = torch.zeros(len(self.rows), self.capacity), torch.arange(self.capacity), lengths[:, None]
+        bias.masked_fill_(places > last, -math.inf)
         self._bias = bias.repeat_interleave(self._kv, 0).unsqueeze(1)
+        if self._config.window is not None:
+            bias.masked_fill_(places <= last - self._config.window, -math.inf)
+            self._narrow = bias.repeat_interleave(self._kv, 0).unsqueeze(1)
 
     def mix(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store one new key and value a row and attend: softmax(q kᵀ / sqrt(head_dim)) v.
@@ -175,7 +184,8 @@ class _Arena:
             store.view(-1, dim).index_copy_(0, self._cells, fresh.reshape(-1, dim))
         keys, values = (store[layer][:count].view(-1, self.capacity, dim) for store in (self.keys, self.values))
         grouped = q.reshape(count * self._kv, -1, dim)  # heads that share a key head become rows of one product
-        scores = torch.baddbmm(self._bias, grouped, keys.transpose(1, 2), alpha=dim**-0.5)
+        bias = self._narrow if self._config.windowed(layer) else self._bias
+        scores = torch.baddbmm(bias, grouped, keys.transpose(1, 2), alpha=dim**-0.5)
         return torch.bmm(scores.softmax(-1), values).view(count, heads * dim)
 
 

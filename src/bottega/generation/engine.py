@@ -24,6 +24,7 @@ from bottega.core.lineage import code_digest
 from bottega.core.request import Controls, Message, Output, Request, Result, Step
 from bottega.families.base import TokenGenerator
 from bottega.generation import decode
+from bottega.generation.backends.transformers import PretrainedGenerator
 from bottega.generation.constrain import Grammars
 from bottega.generation.detokenise import Detokeniser
 from bottega.generation.runner import Reading, make_runner
@@ -75,7 +76,7 @@ class Engine:
         self._understands = generator.understands
         self.controls = controls.over(FAMILY_DEFAULTS)
         self.controls.require(self._understands, self.family)
-        ends = (codec.end_of_turn, codec.eos)
+        ends = codec.ends
         pieces = [codec.token_bytes(number) for number in range(codec.vocab_size)]
         drawable = torch.tensor([bool(piece) for piece in pieces] + [False] * (vocab - len(pieces)))
         drawable[list(ends)] = True
@@ -102,10 +103,14 @@ class Engine:
         if bundle.meta.get("codec", "text") != "text":
             raise InputError(f"{bundle.path} is a model of {bundle.meta['codec']}, not of text",
                              fix="choose a text model; see 'bottega models'")
-        generator = cast(TokenGenerator, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        generator = PretrainedGenerator.load(bundle.path).to(device) \
+            if bundle.meta["family"] == PretrainedGenerator.family else \
+            cast(TokenGenerator, open_generator(bundle, device))
         lineage = origin(bundle)
+        answers = bool(bundle.meta.get("answers", bundle.meta.get("objective") in ANSWERING))
         return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in ANSWERING)
+                   lineage=lineage, dtype=dtype, answers=answers)
 
     def generate(self, request: Request) -> Result:
         """Make one request's outputs, best first.
@@ -190,8 +195,9 @@ class Engine:
         if not tokens:
             raise InputError("there is no text to embed", fix="give at least one character")
         self._check_room(len(tokens))
-        mean = self._runner.pooled([self.codec.bos, *tokens])
-        return torch.nn.functional.normalize(mean, dim=0).tolist(), len(tokens) + 1
+        whole = [*self.codec.start, *tokens]
+        mean = self._runner.pooled(whole)
+        return torch.nn.functional.normalize(mean, dim=0).tolist(), len(whole)
 
     def score(self, prompt: str | Sequence[Message], text: str, alternatives: int = 0) -> Output:
         """Read a given continuation as the model would have made it: each token's probability and alternatives.
@@ -223,13 +229,13 @@ class Engine:
         return Output(text=text, tokens=tokens, steps=steps, finish="", score=sum(logprobs) / len(logprobs))
 
     def _encode(self, request: Request) -> list[int]:
-        """Return the prompt's ids: a conversation up to the assistant's turn, a gap, or text after bos."""
+        """Return the prompt's ids: a conversation up to the assistant's turn, a gap, or text after its start."""
         if request.messages is not None:
             return self.codec.encode_chat(request.messages, add_generation_prompt=True)
         assert request.prompt is not None
         if request.suffix is not None:
             return self.codec.encode_fim(request.prompt, request.suffix)
-        return [self.codec.bos, *self.codec.encode(request.prompt)]
+        return [*self.codec.start, *self.codec.encode(request.prompt)] or [self.codec.bos]
 
     def _check_room(self, tokens: int) -> None:
         if tokens >= self.context:

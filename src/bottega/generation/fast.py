@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from bottega.families.blocks import rotary_tables
+from bottega.families.blocks import RMSNorm, activation_of
+from bottega.families.rope import rotary_tables
 from bottega.families.transformer import Layer, Transformer
 from bottega.generation.arena import ArenaReading, ArenaRows, advance
 from bottega.generation.linear import Linear, packer
 
 if TYPE_CHECKING:
+    from bottega.families.transformer_config import TransformerConfig
     from bottega.generation.runner import Reading, Rows
 
 FUSED = {"qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "out": ("self_attn.o_proj",),
@@ -29,27 +31,42 @@ FUSED = {"qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "o
 
 # layer, query [N, heads, head_dim], key and value [N, kv_heads, head_dim] of new tokens → mixed [N, heads · head_dim]
 Mix: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+_TURNED = 4096  # places that the rotary tables reach at first; a published context may be a million
 
 
 class _PackedLayer:
     """One layer's weights."""
 
-    def __init__(self, layer: Layer, dtype: str) -> None:
+    def __init__(self, layer: Layer, config: TransformerConfig, dtype: str) -> None:
         attention, mlp = layer.self_attn, layer.mlp
 
         def pack(weight: Tensor) -> Linear:
             return packer(dtype)(weight.float())
 
-        self.qkv = pack(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]))
-        self.out = pack(attention.o_proj.weight)
-        self.gate_up = pack(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]))
-        self.down = pack(mlp.down_proj.weight)
-        self.norm_in = layer.input_layernorm.weight.float().clone()
-        self.norm_mid = layer.post_attention_layernorm.weight.float().clone()
+        self.qkv = _with_bias(pack, [attention.q_proj, attention.k_proj, attention.v_proj])
+        self.out = _with_bias(pack, [attention.o_proj])
+        self.gate_up = _with_bias(pack, [mlp.gate_proj, mlp.up_proj])
+        self.down = _with_bias(pack, [mlp.down_proj])
+        self.activate = activation_of(config.activation)
+        self.norm_in = _scale(layer.input_layernorm)
+        self.norm_mid = _scale(layer.post_attention_layernorm)
         self.norm_heads: Tensor | None = None
         if attention.qk_norm:  # [heads + kv_heads, head_dim]
             self.norm_heads = torch.cat([attention.q_norm.weight.expand(attention.heads, -1),
                                          attention.k_norm.weight.expand(attention.kv_heads, -1)]).float()
+
+
+def _with_bias(pack: Callable[[Tensor], Linear], parts: list[nn.Linear]) -> Linear:
+    """Return x ↦ x Wᵀ + b for the matrices of `parts` one under the other."""
+    product = pack(torch.cat([part.weight for part in parts]))
+    if parts[0].bias is None:
+        return product
+    bias = torch.cat([part.bias for part in parts]).float().clone()
+    return lambda x: product(x).add_(bias)
+
+
+def _scale(norm: RMSNorm) -> Tensor:
+    return norm.scale.float().clone()
 
 
 class FastTransformer:
@@ -68,11 +85,22 @@ class FastTransformer:
         self.config, self.dtype, self._piece = generator.config, dtype, piece
         self._embedding = generator.model.embed_tokens.weight.float().clone()
         self.head: Linear = packer(dtype)(generator.head_weight.float())
-        self._layers = [_PackedLayer(layer, dtype) for layer in generator.model.layers if isinstance(layer, Layer)]
-        self._norm = generator.model.norm.weight.float().clone()
+        if self.config.gemma:
+            self._embedding *= self.config.width**0.5
+        self._layers = [_PackedLayer(layer, self.config, dtype) for layer in generator.model.layers
+                        if isinstance(layer, Layer)]
+        self._norm = _scale(generator.model.norm)
         self._eps = torch.tensor(self.config.norm_eps)
-        # rotary tables [context, 1, head_dim]; the sign of the pairing is in the sine
-        cos, sin = rotary_tables(torch.arange(self.config.context), self.config.head_dim, self.config.rope_theta)
+        self._cos = self._sin = torch.empty(0, 1, self.config.head_dim)
+        self._turn(min(self.config.context, _TURNED) - 1)
+
+    def _turn(self, last: int) -> None:
+        """Make rotary tables [places, 1, head_dim] that reach a place; the sign of the pairing is in the sine."""
+        if last < self._cos.shape[0]:
+            return
+        config = self.config
+        size = max(last + 1, min(config.context, 2 * self._cos.shape[0]))
+        cos, sin = rotary_tables(torch.arange(size), config.head_dim, config.rope_theta, config.rope_scaling)
         self._cos, self._sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
     def changed(self, change: Callable[[int, Sequence[str], Linear], Linear]) -> FastTransformer:
@@ -128,6 +156,7 @@ class FastTransformer:
         """
         config, eps = self.config, self._eps
         heads, kv, dim = config.heads, config.kv_heads, config.head_dim
+        self._turn(max(positions))
         if positions.count(positions[0]) == len(positions):
             place = slice(positions[0], positions[0] + 1)
             cos, sin = self._cos[place], self._sin[place]
@@ -143,7 +172,7 @@ class FastTransformer:
             turned = torch.addcmul(turned * cos, turned.roll(dim // 2, -1), sin)
             x = layer.out(mix(index, turned[:, :heads], turned[:, heads:], qkv[:, heads + kv:])).add_(x)
             gate, up = layer.gate_up(_normed(x, layer.norm_mid, eps)).chunk(2, -1)
-            x = layer.down(F.silu(gate).mul_(up)).add_(x)
+            x = layer.down(layer.activate(gate).mul_(up)).add_(x)
         return _normed(x, self._norm, eps)
 
 

@@ -16,6 +16,7 @@ from bottega.core.errors import InputError, suggest
 from bottega.families.base import Cache, TokenGenerator
 from bottega.families.transformer import Transformer
 from bottega.generation.adapted import shared_runner
+from bottega.generation.backends.transformers import PretrainedGenerator, PretrainedRunner
 from bottega.generation.linear import DTYPES, supports_fp16
 
 PIECE = 256  # tokens of a prompt read at once; fixed, so that a prompt gives the same bits whatever else is going on
@@ -158,6 +159,10 @@ def make_runner(generator: TokenGenerator, dtype: str = "auto") -> Runner:
     """
     if dtype != "auto" and dtype not in DTYPES:
         raise InputError(f"unknown dtype '{dtype}'", fix=suggest(dtype, ("auto", *DTYPES)))
+    if isinstance(generator, PretrainedGenerator):
+        if dtype not in ("auto", "fp32"):
+            raise InputError(f"dtype {dtype} is for native transformers on a CPU", fix="use dtype=auto")
+        return PretrainedRunner(generator)
     on_cpu = generator.head_weight.device.type == "cpu"
     if isinstance(generator, Transformer) and on_cpu:
         if dtype == "auto":

@@ -110,6 +110,9 @@ class Texts:
         family = str(base.meta["family"]) if base else recipe.generator.family
         if family == "reward":
             return
+        if family == "transformers":
+            raise RecipeError(f"'{recipe.base}' runs by the transformers library and cannot be trained here",
+                              where="base", fix="import a Llama, Mistral, Qwen2, Qwen3 or Gemma, which are native")
         recipe.controls.require(families.family_class(family).understands, family)
 
     def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> Dataset:
@@ -165,7 +168,8 @@ class Texts:
             shards = pack(dataset, codec.encode_batch, codec_digest=codec.digest, vocab_size=codec.vocab_size,
                           bos=codec.bos, home=home)
             lengths = np.array([len(codec.token_bytes(token)) for token in range(codec.vocab_size)])
-            marks = codec.encode_fim_document("", "", "")  # nothing but the marks, in order
+            # nothing but the marks, in order; not every imported tokenizer has them
+            marks = codec.encode_fim_document("", "", "") if getattr(settings, "fim", 0) else []
             objective = build(generator, shards, lengths, gap_tokens=marks, **common)
         elif kind in text_objectives.REFERENCED:
             assert base is not None

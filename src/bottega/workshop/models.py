@@ -159,7 +159,8 @@ class Models:
             base_of(bundle)  # without it nothing can be made
         objective = str(bundle.meta.get("objective") or "")
         made = int(datetime.fromisoformat(bundle.lineage.made).timestamp())
-        served = Served(bundle.name, bundle.name, bundle.digest, False, objective in ANSWERING, made,
+        answers = bool(bundle.meta.get("answers", objective in ANSWERING))
+        served = Served(bundle.name, bundle.name, bundle.digest, False, answers, made,
                         int(bundle.meta.get("context", 0)), objective, path,
                         str(bundle.meta.get("codec", "text")))
         registry.register(self._store, name=served.name, digest=served.digest, path=path.resolve(),

@@ -6,14 +6,12 @@ read), no Python files, and only parts whose classes come from diffusers and tra
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError
-from bottega.core.files import read_json, sha256_file
+from bottega.core.files import link_or_copy, read_json, sha256_file
 from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage
 
 INDEX, PIPELINE, LORAS = "model_index.json", "pipeline", "loras"
@@ -29,10 +27,9 @@ def parts(folder: Path) -> dict[str, tuple[str | None, str | None]]:
         InputError: not a pipeline folder, or a part's class is of another library.
     """
     if not (folder / INDEX).is_file():
-        kind = "a model of text: those cannot be imported yet" if (folder / "config.json").is_file() else \
-            "not a diffusers pipeline"
-        raise InputError(f"{folder} is {kind}", where=str(folder / INDEX),
-                         fix="give a folder with model_index.json, as DiffusionPipeline.save_pretrained writes it")
+        raise InputError(f"{folder} is not a diffusers pipeline", where=str(folder / INDEX),
+                         fix="give a folder with model_index.json, as DiffusionPipeline.save_pretrained writes it, or "
+                             "with config.json, as a model of text has it")
     index = read_json(folder / INDEX)
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise InputError(f"{folder / INDEX} names no pipeline class", fix="save the pipeline again with diffusers")
@@ -102,9 +99,9 @@ def import_pipeline(folder: Path, target: Path, *, loras: list[Path], licence: s
 
     def write(made: Path) -> None:
         for inner in taken:
-            _take(folder / inner, made / PIPELINE / inner)
+            link_or_copy(folder / inner, made / PIPELINE / inner)
         for lora in loras:
-            _take(lora, made / LORAS / lora.name)
+            link_or_copy(lora, made / LORAS / lora.name)
 
     meta: dict[str, Any] = {"family": "diffusers", "codec": "image", "objective": "pictures", "pipeline": kind,
                             "left_out": left_out, "loras": [lora.stem for lora in loras], "controls": {}, "metrics": {}}
@@ -121,12 +118,3 @@ def import_pipeline(folder: Path, target: Path, *, loras: list[Path], licence: s
             f"{' with the LoRAs ' + ', '.join(meta['loras']) if loras else ''}. Licence: "
             f"{licence or 'not stated; find out before you use its pictures'}.\n")
     return Bundle.create(target, meta=meta, lineage=lineage, write=write, card=card, replace=False)
-
-
-def _take(source: Path, target: Path) -> None:
-    """Link a file, or copy it where that is not possible; weights are gigabytes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copy2(source, target)
