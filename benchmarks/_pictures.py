@@ -56,7 +56,7 @@ def train(recipe: str, overrides: Sequence[str], home: Path) -> Bundle:
 
 def prepared(recipe: str, overrides: Sequence[str], home: Path) -> Data:
     """Return the pictures of a recipe."""
-    data: Data = MEDIA["image"].dataset(recipe_of(recipe, overrides), home)
+    data: Data = MEDIA["image"].dataset(recipe_of(recipe, overrides), None, home)
     return data
 
 

@@ -15,6 +15,8 @@ import typer
 
 from bottega import __version__
 from bottega.commands import (
+    adapters,
+    compare,
     data,
     distil,
     exchange,
@@ -61,7 +63,9 @@ look.register(app)
 distil.register(app)
 serve.register(app)
 improve.register(app)
+compare.register(app)
 settings.register(app)
+app.add_typer(adapters.app, name="adapter")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(data.app, name="data")
 table_release.register(tables.app)

@@ -124,3 +124,55 @@ def test_decisions_find_the_one_that_waits(run: Run, own_workshop: Path) -> None
     assert "is rejected" in run("approve", made.id).stderr
     assert run("improve").returncode == 2
     store.close()
+
+
+def test_judgements_made_elsewhere_are_imported_and_counted(run: Run, tmp_path: Path) -> None:
+    rows = [{"instruction": f"Task {number}?", "input": "", "response1": f"one answer {number}",
+             "response2": f"two {number}", "annotator1": 1, "annotator2": 1 + number % 2} for number in range(24)]
+    file = tmp_path / "panda.json"
+    file.write_text(json.dumps(rows))
+    done = run("feedback", "import", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["training"] + found["held_out"], found["disagreements"], found["form"]) == (48, 12, "pandalm")
+    assert len((Path(found["path"]) / "preferences.jsonl").read_text().splitlines()) == found["training"]
+    for source in (str(file), found["path"]):
+        counted = json.loads(run("feedback", "stats", source, "--json").stdout)
+        assert counted["agreement"]["alpha"]["n"] == 24
+    shown = run("feedback", "stats", found["path"])
+    assert "annotator1 and annotator2: Cohen's kappa 0.000" in shown.stdout
+    assert "data.sources=[" in run("feedback", "import", str(file), "--votes", "majority").stdout
+    wrong = run("feedback", "import", str(file), "--votes", "ech")
+    assert wrong.returncode == 2
+    assert "did you mean 'each'" in wrong.stderr
+
+
+def test_thumbs_and_each_choice_are_exported(run: Run, own_workshop: Path, tmp_path: Path) -> None:
+    from bottega.workshop import feedback, works
+    from bottega.workshop.feedback import Feedback
+    from tests.workshop.conftest import make_work
+
+    store = Store.open(own_workshop)
+    for number in range(12):
+        works.record(store, make_work(f"bt-{number}", prompt=f"Question {number}?"))
+        for rater in ("ada", "bob", "cyd"):
+            feedback.add(store, Feedback(kind="choice", output=f"bt-{number}.{number % 2}",
+                                         rejected=f"bt-{number}.{1 - number % 2}"), rater)
+            feedback.add(store, Feedback(kind="thumb", output=f"bt-{number}.0", value=1, consent=rater != "cyd"), rater)
+        feedback.add(store, Feedback(kind="score", output=f"bt-{number}.1", score=2, scale=(1, 5)), "ada")
+    store.close()
+    thumbs = json.loads(run("feedback", "export", "--what", "thumbs", "--json").stdout)
+    lines = [json.loads(line) for name in ("ratings.jsonl", "held-out.jsonl")
+             for line in (Path(thumbs["path"]) / name).read_text().splitlines()]
+    assert len(lines) == 36  # ada's and bob's thumbs, ada's scores below the middle; cyd did not consent
+    assert sum(line["desirable"] for line in lines) == 24
+    assert {"ada", "bob"}.isdisjoint(line["rater"] for line in lines)
+    choices = json.loads(run("feedback", "export", "--what", "choices", "--split", "raters", "--json").stdout)
+    sides = [{json.loads(line)["rater"] for line in (Path(choices["path"]) / name).read_text().splitlines()}
+             for name in ("preferences.jsonl", "held-out.jsonl")]
+    assert (len(sides[0] | sides[1]), len(sides[0] & sides[1])) == (3, 0)
+    counted = json.loads(run("feedback", "stats", "--json").stdout)
+    assert counted["raters"]["agreement"]["same"]["value"] == 1.0
+    refused = run("feedback", "export", "--split", "raters")
+    assert refused.returncode == 2
+    assert "--what choices" in refused.stderr

@@ -138,7 +138,7 @@ def test_gap_filling_trains(home: Path):
 def test_faults_are_found_before_any_work(tmp_path: Path):
     home = tmp_path / "empty"
     with pytest.raises(RecipeError, match="names none"):
-        make(recipe(objective={"kind": "sft"}), home=home)
+        make(recipe(objective={"kind": "dpo"}), home=home)
     with pytest.raises(RecipeError, match="unknown key 'fmi'"):
         make(recipe(objective={"kind": "pretrain", "fmi": 1}), home=home)
     with pytest.raises(RecipeError, match="unknown objective"):

@@ -8,7 +8,7 @@ import pytest
 from bottega.core.errors import InputError
 from bottega.data.builtin import support_desk
 from bottega.evaluation.statistics import Figure, rate
-from bottega.workshop.compare import _fell, _paired, _verdict, compare
+from bottega.workshop.compare import _verdict, compare
 from tests.workshops import SmallWorkshop
 
 
@@ -35,20 +35,6 @@ def test_a_tuned_model_beats_the_one_it_came_from_and_itself_not(small_workshop:
     assert same["verdict"] == "not shown to be better"
     with pytest.raises(InputError, match="none of the 1 held-out pairs"):
         compare(raw, tuned, pairs[6:])
-
-
-def test_the_change_is_paired_and_a_prompt_counts_once() -> None:
-    found = _paired([[0.0, 5.0, 1.0, 1.0], [1.0, 6.0, 2.0, 2.0]], ["a", "b", "c", "c"])
-    assert found["change"] == Figure(value=1, low=1, high=1, n=3), "models differ by 1 everywhere: nothing is by chance"
-    assert found["champion"]["value"] == 2
-    mixed = _paired([[0.0] * 8, [1.0, -1.0] * 4], list("abcdefgh"))["change"]
-    assert mixed["low"] < 0 < mixed["high"]
-
-
-def test_a_fall_is_one_beyond_chance() -> None:
-    assert _fell(rate(38, 40), rate(28, 40))
-    assert not _fell(rate(38, 40), rate(35, 40))
-    assert not _fell(rate(28, 40), rate(38, 40))
 
 
 @pytest.mark.parametrize(("margin", "prompts", "likely", "fell", "verdict"), [

@@ -152,13 +152,13 @@ def test_lineage_names_feedback_and_raters_without_their_names(store: Store, own
 @given(st.lists(st.text(max_size=6), unique=True, min_size=1, max_size=60), st.data())
 def test_more_feedback_never_holds_out_a_prompt_that_was_learnt_from(prompts: list[str], data: st.DataObject) -> None:
     some = data.draw(st.sets(st.sampled_from(prompts), min_size=1))
-    before, after = preferences._held_out(some), preferences._held_out(prompts)
+    before, after = preferences.held_out(some), preferences.held_out(prompts)
     assert after & some <= before
     assert len(after) >= min(3, len(prompts))
 
 
 def test_about_a_quarter_is_held_out() -> None:
-    held_out = preferences._held_out([f"prompt {number}" for number in range(2000)])
+    held_out = preferences.held_out([f"prompt {number}" for number in range(2000)])
     assert 440 <= len(held_out) <= 560
 
 

@@ -302,6 +302,8 @@ def test_a_store_of_an_older_version_keeps_what_it_holds(open_store: Callable[[]
     works.record(old, make_work())
     for column in ("media_type", "file"):
         sql(old, f"ALTER TABLE outputs DROP COLUMN {column}")
+    for column in ("score", "scale", "span", "aspect"):
+        sql(old, f"ALTER TABLE feedback DROP COLUMN {column}")
     sql(old, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
     old.close()
     new = open_store()

@@ -134,6 +134,14 @@ class GraphCodec:
             return f"it has {len(graph)} nodes, more than {self.spec.largest} (codec.largest)"
         return "" if self.rule == "none" else graph_rules.broken(graph, self.rule)
 
+    def foreign(self, graph: Graph) -> str:
+        """Return what of a graph a learned codec does not know, a type or its size; empty when it knows all."""
+        if len(graph) > self.largest:
+            return f"it has {len(graph)} nodes, the model knows {self.largest} at most"
+        odd = [kind for kind in (*graph.nodes, *(edge[2] for edge in graph.edges))
+               if kind not in self.kinds and kind not in self.types]
+        return f"the model knows no type '{odd[0]}'" if odd else ""
+
     def limits(self) -> GraphLimits:
         """Return the part of the rule that is kept by construction."""
         if self.rule == "molecule":

@@ -32,11 +32,25 @@ QWEN2_PIECES = (
 ROLES = ("system", "user", "assistant", "tool")
 NAMES = ("bos", "eos", "pad", "unk", *ROLES, "end", "fim_prefix", "fim_suffix", "fim_middle")
 SPARES = 4  # reserved for a user's own tokens, present at every size
+# Tools and calls are written as `core.tool_text` writes them.
 CHAT_TEMPLATE = (
-    "{{ '<|bos|>' }}{% for message in messages %}"
+    "{{ '<|bos|>' }}"
+    "{% if tools %}{{ '<|system|>' }}"
+    "{% if messages and messages[0]['role'] == 'system' and messages[0]['content'] %}"
+    "{{ messages[0]['content'] + '\n\n' }}{% endif %}"
+    "{{ '<tools>' }}{% for tool in tools %}{{ '\n' + (tool | tojson) }}{% endfor %}{{ '\n</tools><|end|>' }}{% endif %}"
+    "{% for message in messages %}"
     "{% if message['role'] not in ['system', 'user', 'assistant', 'tool'] %}"
     "{{ raise_exception('unknown role ' + message['role']) }}{% endif %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if not (tools and loop.first and message['role'] == 'system') %}"
+    "{{ '<|' + message['role'] + '|>' }}{% if message['content'] %}{{ message['content'] }}{% endif %}"
+    "{% if message['tool_calls'] %}{% for call in message['tool_calls'] %}"
+    "{% set made = call['function'] if call['function'] else call %}"
+    "{% if message['content'] or not loop.first %}{{ '\n' }}{% endif %}"
+    "{{ '<tool_call>\n{\"name\": ' + (made['name'] | tojson) + ', \"arguments\": ' }}"
+    "{% if made['arguments'] is string %}{{ made['arguments'] }}{% else %}{{ made['arguments'] | tojson }}{% endif %}"
+    "{{ '}\n</tool_call>' }}{% endfor %}{% endif %}"
+    "{{ '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 _NO_LIMIT = int(1e30)  # what transformers writes for "no known maximum"
@@ -227,16 +241,18 @@ class TextCodec:
     def encode_chat_masked(self, messages: Sequence[Turn]) -> tuple[list[int], list[bool]]:
         """Return the ids of a conversation and which of them the assistant says.
 
-        The mask is true exactly on the tokens of assistant contents and on the end token after each.
+        The mask is true exactly on the tokens of assistant contents and on the end token after each; an assistant
+        turn with `weight` 0 is read, not said.
 
         Raises:
             InputError: a turn has another role or no text.
         """
         roles, contents = zip(*map(_role_and_content, messages), strict=True) if messages else ((), ())
         ids, mask = [self.bos], [False]
-        for role, content in zip(roles, self.encode_batch(list(contents)), strict=True):
+        for turn, role, content in zip(messages, roles, self.encode_batch(list(contents)), strict=True):
+            said = role == "assistant" and (isinstance(turn, Message) or turn.get("weight") != 0)
             ids += [self.special[role], *content, self.end_of_turn]
-            mask += [False] + [role == "assistant"] * (len(content) + 1)
+            mask += [False] + [said] * (len(content) + 1)
         return ids, mask
 
     def encode_fim(self, prefix: str, suffix: str) -> list[int]:

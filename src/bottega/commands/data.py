@@ -136,6 +136,53 @@ def signals(as_json: Json = False) -> None:
         typer.echo(f"{name:28} {meaning}")
 
 
+@app.command()
+def contamination(
+    training: Annotated[str, typer.Argument(help=(
+        "What was learnt from: file, folder, dataset, built-in set, or a model (its own data and its ancestors')."))],
+    evaluation: Annotated[str, typer.Argument(help="What is measured on: file, folder, dataset or built-in set.")],
+    near: Annotated[float, typer.Option(min=0.1, max=1, help="Jaccard similarity from which questions are copies.")]
+        = 0.8,
+    examples: Annotated[int, typer.Option(min=0, max=1000, help="Examples of each kind to show.")] = 3,
+    clean: Annotated[Path | None, typer.Option(help="Write the items without a finding here, as JSONL.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how many evaluation items the training data holds: letter by letter, nearly, or 13 words in a row.
+
+    Examples:
+
+      bottega data contamination train.jsonl test.jsonl
+
+      bottega data contamination python-assistant test.jsonl --clean test-clean.jsonl
+    """
+    from bottega.core.bundle import META
+    from bottega.core.files import write_atomic
+    from bottega.core.home import workshop
+    from bottega.data import questions
+    from bottega.data.contamination import find
+    from bottega.workshop.learnt import learnt_from
+
+    start(as_json)
+    items = list(questions.read(evaluation))
+    model = next((path for path in (Path(training), workshop() / "models" / training) if (path / META).is_file()), None)
+    learnt = learnt_from([model], workshop()) if model is not None else None
+    found = find(learnt.questions() if learnt is not None else questions.read(training, "train"), items, near=near)
+    facts = {**found.plain(examples), "lost": learnt.lost if learnt is not None else []}
+    if clean is not None:
+        write_atomic(clean, "".join(f"{questions.line(items[number])}\n" for number in found.clean))
+    if as_json:
+        emit(facts)
+        return
+    typer.echo(f"{found.any} of {found.items} items ({facts['share']:.1%}) overlap with {found.texts} training texts: "
+               f"{found.exact} exactly, {found.near} nearly, {found.sequence} in 13 words or more")
+    for one in facts["examples"]:
+        typer.echo(f"  {one['kind']:8} {one['place']}: {one['text'][:70]!r}\n           in {one['training'][:110]!r}")
+    for name in facts["lost"]:
+        typer.secho(f"  not looked into, it is no longer here: {name}", fg="yellow")
+    if clean is not None:
+        typer.echo(f"{len(found.clean)} items without a finding: {clean}")
+
+
 def _draw(dataset: PictureDataset[ImageCodec], rows: list[dict[str, Any]], path: Path) -> None:
     """Write the samples that are in use as one PNG file, with class or caption under each.
 

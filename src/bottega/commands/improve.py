@@ -165,11 +165,15 @@ def _show(done: Improvement) -> None:
     typer.secho(f"\n{done.id}: {done.champion} → {done.challenger} ({done.status})", bold=True)
     found = done.comparison
     if found is not None:
-        typer.echo(f"  {'on ' + str(found['pairs']) + ' held-out pairs':32} {'champion':>10} {'challenger':>10}")
+        typer.echo(f"  {'on ' + str(found.get('pairs', 0)) + ' held-out pairs':32} {'champion':>10} {'challenger':>10}")
+        for judge, one in found.get("judges", {}).items():  # of 'bottega compare'
+            rate = one["win_rate"]["rate"]
+            typer.echo(f"  {f'won by {judge}':32} {rate['value']:10.3f} [{rate['low']:.3f}, {rate['high']:.3f}]")
         names = {"choice_accuracy": "preferred answer is likelier", "margin": "its lead, log-probability",
                  "chosen_logprob": "its log-probability a token", "likeness": "sampled answer is like it"}
         for key, name in names.items():
-            row = found[key]
+            if (row := found.get(key)) is None:
+                continue
             change = f"  {row['change']['value']:+.3f} [{row['change']['low']:+.3f}, {row['change']['high']:+.3f}]" \
                 if "change" in row else ""
             typer.echo(f"  {name:32} {row['champion']['value']:10.3f} {row['challenger']['value']:10.3f}{change}")

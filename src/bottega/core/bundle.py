@@ -29,7 +29,8 @@ from bottega.core.lineage import Lineage
 from bottega.core.request import Controls
 
 META = "bottega.json"
-ANSWERING = frozenset({"sft", "dpo", "kto", "orpo", "distil"})  # objectives whose models answer conversations
+# objectives whose models answer conversations
+ANSWERING = frozenset({"sft", "dpo", "kto", "orpo", "distil", "grpo", "ppo"})
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of models
 
 

@@ -6,6 +6,7 @@ family or objective itself for meaning, before any work starts.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,6 +207,34 @@ class EvaluationSpec(Strict):
     cases: int = Field(default=200, ge=1)
 
 
+class AdapterSpec(Strict):
+    """Fine-tuning by small matrices beside the base's frozen ones (`families/adapters.py`); needs a `base`.
+
+    Attributes:
+        kind: `lora`, or `dora`, which also learns a length for each output.
+        rank: columns of the small matrices.
+        alpha: their product counts alpha / rank times.
+        dropout: share of the inputs that training hides from them.
+        targets: `all` (every linear layer and convolution but the matrix of a vocabulary's logits), names of modules
+            or last parts of them, or a regular expression of whole names.
+        quantise: `nf4` holds the base's matrices in four bits.
+        rslora: count the product alpha / √rank times, which larger ranks need.
+    """
+
+    kind: Literal["lora", "dora"] = "lora"
+    rank: int = Field(default=8, ge=1, le=4096)
+    alpha: float = Field(default=16.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | list[str] = "all"
+    quantise: Literal["nf4"] | None = None
+    rslora: bool = False
+
+    @property
+    def scale(self) -> float:
+        """How often the product of the small matrices counts."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
 class Recipe(Strict):
     """Everything needed to make one model.
 
@@ -214,6 +243,7 @@ class Recipe(Strict):
         description: one line for the model card.
         seed: of weights, data order and samples.
         base: name or path of the model that fine-tuning starts from.
+        adapter: fine-tune by an adapter; without it all weights are trained.
         data: where the data comes from.
         codec: how it becomes tensors.
         generator: the architecture.
@@ -227,6 +257,7 @@ class Recipe(Strict):
     description: str = ""
     seed: int = Field(default=0, ge=0, lt=2**63)
     base: str | None = None
+    adapter: AdapterSpec | None = None
     data: DataSpec
     codec: CodecSpec = CodecSpec()
     generator: GeneratorSpec = GeneratorSpec()

@@ -106,8 +106,14 @@ class Table:
         """Return the given rows (indices, or a mask), in that order."""
         import pyarrow as pa
 
+        if rows.dtype == np.bool_ and rows.all():
+            return self  # nothing is copied
         indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Table(self.schema, self.data.take(pa.array(indices)))
+
+    def head(self, rows: int) -> Table:
+        """Return at most this many rows from the start, without a copy."""
+        return self if rows >= len(self) else Table(self.schema, self.data.slice(0, rows))
 
     def values(self, name: str) -> NDArray[np.float64]:
         """Return an ordered column as float64 [N]; NaN is missing, a time is seconds since 1970.

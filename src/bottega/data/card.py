@@ -20,7 +20,7 @@ _CONTEXT = {"@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": 
 _FIELDS = {
     "id": "identity of the row, derived from its origin", "origin": "where it was read",
     "document": "origin of the document it is a part of", "source": "the recipe's source",
-    "kind": "text, chat or preference", "text": "the text; of chats and preferences canonical JSON",
+    "kind": "text, chat, preference or rating", "text": "the text; of the other kinds canonical JSON",
     "licence": "SPDX expression", "split": "train or validation", "keep": "false: dropped, for `reason`",
     "reason": "the rule that dropped it", "cluster": "id of the first of its copies",
     "cluster_size": "copies of it, itself included", "meta": "JSON of further facts", **SIGNALS}

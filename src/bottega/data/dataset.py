@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bottega.core.errors import CorruptError, InputError, suggest
 from bottega.core.files import MANIFEST, digest_json, read_json, verify_manifest
 from bottega.core.lineage import Lineage
 from bottega.data.parquet import row_groups
-from bottega.data.record import Split, payload_of, prose
+from bottega.data.record import Kind, Split, payload_of, prose
 
 CARD = "card.json"
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -35,12 +35,12 @@ class Dataset:
         path: the folder.
         card: content of card.json.
         digest: SHA-256 over the documents; equal for equal data, whenever and wherever it was made.
-        kind: `text`, `chat` or `preference`.
+        kind: of its records (see `record.Record`).
     """
 
     def __init__(self, path: Path, card: dict[str, Any], digest: str) -> None:
         self.path, self.card, self.digest = path, card, digest
-        self.kind: Literal["text", "chat", "preference"] = card["bottega"]["kind"]
+        self.kind: Kind = card["bottega"]["kind"]
 
     @staticmethod
     def open(path: Path) -> Dataset:
@@ -82,7 +82,7 @@ class Dataset:
 
         Yields:
             `id`, `text`, `source`, `licence`, `meta`, `keep`, `reason` and the payload's own keys
-            (`messages`, `chosen`, `rejected`).
+            (`messages`, `chosen`, `rejected`, `answer`, `desirable`, `margin`, `rater`).
         """
         columns = ["id", "kind", "text", "source", "licence", "meta", "keep", "reason"]
         for row in self.scan(columns, split=split, keep=True if keep_only else None):
@@ -90,7 +90,7 @@ class Dataset:
             yield {**row, **payload_of(kind, row["text"]), "meta": json.loads(row["meta"])}
 
     def texts(self, split: Split) -> Iterator[str]:
-        """Yield the kept texts of a split; of chats and preferences the words of all turns and answers."""
+        """Yield the kept texts of a split; of conversations the words of all turns and answers."""
         for row in self.scan(["kind", "text"], split=split, keep=True):
             yield prose(row["kind"], payload_of(row["kind"], row["text"]))
 

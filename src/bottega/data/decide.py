@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bottega.core.errors import DataError
 from bottega.core.recipe import DataSpec
+from bottega.data.record import CONVERSATIONS
 from bottega.data.rules import Rule, rules_of, used_signals
 
 EXACT, NEAR = "exact-duplicate", "near-duplicate"
@@ -157,7 +158,7 @@ def _is_conversation(measures: list[Path], row: int) -> bool:
     for file in measures:
         formats = pq.read_table(file, columns=["format"])["format"]
         if row < len(formats):
-            return formats[row].as_py() in ("chat", "preference")
+            return formats[row].as_py() in CONVERSATIONS
         row -= len(formats)
     return False
 

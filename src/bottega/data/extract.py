@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bottega.core.errors import InputError
-from bottega.core.files import canonical_json
+from bottega.core.files import canonical_json, digest_json
 from bottega.data.builtin import BUILTIN
 from bottega.data.formats import PART, Unreadable, cut, read_parts
 from bottega.data.normalise import normalise
@@ -22,7 +22,7 @@ from bottega.data.sources import Slice, load_hub
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CONVERSATION = 1 << 20  # characters of a chat or preference, which is never divided
+_CONVERSATION = 1 << 20  # characters of a conversation, which is never divided
 _EXAMPLES = 5
 _COLUMNS = ("origin", "document", "kind", "format", "text", "licence", "split", "meta")
 
@@ -131,13 +131,20 @@ def _divided(record: Record, skips: Skips) -> Iterator[tuple[Record, str]]:
         if len(record.text) > _CONVERSATION:
             skips("too-long", record.origin, f"a conversation of {len(record.text)} characters")
         else:
-            yield record, record.origin
+            yield record, _document(record)
         return
     exact = format_of("text", record.origin) == "code"
     for number, part in enumerate(cut(iter([record.text])) if len(record.text) > PART else [record.text]):
         origin = f"{record.origin}{'&' if '#' in record.origin else '#'}part={number}" if number else record.origin
         text = normalise(part, exact=exact)
         yield Record("text", origin, text, record.licence, record.split, record.meta), record.origin
+
+
+def _document(record: Record) -> str:
+    """Return what is on one side of the split as a whole: judged answers to one prompt stay together."""
+    if record.kind in ("preference", "rating"):
+        return f"prompt:{digest_json(record.payload()['messages'])[:32]}"
+    return record.origin
 
 
 def _rows(rows: Iterator[Row], origin: str, place: str, licence: str, skips: Skips,

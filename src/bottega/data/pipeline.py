@@ -257,7 +257,7 @@ def _kind(kinds: dict[str, str]) -> str:
     if len(kinds) > 1:
         found = ", ".join(f"{kind} (for instance in {source})" for kind, source in sorted(kinds.items()))
         raise DataError(f"the sources mix kinds of data: {found}", where="data.sources",
-                        fix="use sources of one kind; a recipe trains on text, on chats or on preferences")
+                        fix="use sources of one kind; a recipe trains on text, on chats, on preferences or on ratings")
     return next(iter(kinds))
 
 

@@ -1,7 +1,6 @@
 """Rows of JSONL, JSON, CSV and Parquet files to records; `bottega data prepare` reads through here.
 
-What a row is follows from its keys: `chosen` and `rejected` make a preference; `messages`, or a prompt with its
-answer (`prompt`/`completion`, `instruction`/`output`), a chat; the text column a text.
+What a row is follows from its keys (see `forms`).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from typing import IO, Any
 from bottega.core.errors import DataError
 from bottega.core.files import canonical_json
 from bottega.data.formats import WHOLE_FILE, Unreadable, encoding_of
+from bottega.data.forms import recognise
 from bottega.data.normalise import normalise
 from bottega.data.record import Kind, check_payload
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json.gz", ".csv", ".tsv", ".parquet", ".json")
 LINE_LIMIT = 16 << 20  # bytes of one JSONL or CSV line; a longer one is skipped as too-long
-_PAIRS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "output"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +53,30 @@ def read_rows(path: Path, text_field: str, *, start: int = 0, end: int | None = 
     Raises:
         Unreadable: the file as a whole cannot be read.
     """
+    return usable(objects(path, start=start, end=end, line=line), text_field)
+
+
+def objects(path: Path, *, start: int = 0, end: int | None = None, line: int = 1) -> Iterator[tuple[int, Any]]:
+    """Yield the numbered rows of a file as they are, or an `Unreadable` in a row's place; arguments as `read_rows`.
+
+    Raises:
+        Unreadable: the file as a whole cannot be read.
+    """
     name = path.name.lower()
     try:
         if name.endswith(".parquet"):
-            rows = _parquet(path)
+            yield from _parquet(path)
         elif name.endswith((".csv", ".tsv")):
-            rows = _csv(path, "\t" if name.endswith(".tsv") else ",")
+            yield from _csv(path, "\t" if name.endswith(".tsv") else ",")
         elif name.endswith(".json"):
-            rows = _json_list(path)
+            yield from _json_list(path)
         elif name.endswith(".gz"):
             with gzip.open(path, "rb") as packed:
-                yield from usable(_lines(packed, None, 1), text_field)
-            return
+                yield from _lines(packed, None, 1)
         else:
             with path.open("rb") as file:
                 file.seek(start)
-                yield from usable(_lines(file, None if end is None else end - start, line), text_field)
-            return
-        yield from usable(rows, text_field)
+                yield from _lines(file, None if end is None else end - start, line)
     except (EOFError, zlib.error) as error:
         raise Unreadable("unreadable", f"the compressed file is broken: {error}") from error
     except OSError as error:
@@ -90,44 +95,14 @@ def usable(rows: Iterator[tuple[int, Any]], text_field: str) -> Iterator[Row]:
 
 
 def _record(data: Any, text_field: str) -> tuple[Kind, str]:
-    """Return kind and normalised text (canonical JSON of chats and preferences) of one row."""
-    if not isinstance(data, Mapping):
-        raise Unreadable("malformed", f"the row is {type(data).__name__}, not an object with keys")
-    kind: Kind
-    payload: Mapping[str, Any] = data
-    if data.get("chosen") is not None and data.get("rejected") is not None:
-        kind = "preference"
-        instruction, prompt = data.get("instruction"), data.get("prompt")
-        if isinstance(instruction, str) and prompt is None:
-            payload = {**data, "prompt": _question(data, "instruction")}
-    elif data.get("messages") is not None:
-        kind = "chat"
-    elif text_field in data:
-        if data[text_field] is None:
-            raise Unreadable("empty", f"'{text_field}' is empty")
-        if not isinstance(data[text_field], str):
-            raise Unreadable("malformed", f"'{text_field}' is {type(data[text_field]).__name__}, not text")
-        return "text", data[text_field]
-    else:
-        for question, answer in _PAIRS:
-            if isinstance(data.get(question), str) and isinstance(data.get(answer), str):
-                kind = "chat"
-                payload = {"messages": [{"role": "user", "content": _question(data, question)},
-                                        {"role": "assistant", "content": data[answer]}]}
-                break
-        else:
-            names = ", ".join(map(str, list(data)[:8]))
-            raise Unreadable("no-text", f"no column '{text_field}' and no messages; it has: {names} "
-                                        "(name the text column in data.text_field)")
+    """Return kind and normalised text (canonical JSON of all but texts) of one row."""
+    kind, payload = recognise(data, text_field)
+    if kind == "text":
+        return kind, payload["text"]
     try:
         return kind, canonical_json(_clean(check_payload(kind, payload, where="")))
     except DataError as error:
         raise Unreadable("malformed", error.problem) from error
-
-
-def _question(data: Mapping[str, Any], key: str) -> str:
-    extra = data.get("input")
-    return f"{data[key]}\n\n{extra}" if isinstance(extra, str) and extra.strip() else str(data[key])
 
 
 def _clean(value: Any) -> Any:
@@ -136,6 +111,8 @@ def _clean(value: Any) -> Any:
         return normalise(value, exact=True)
     if isinstance(value, list):
         return [_clean(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
     return {key: _clean(item) for key, item in value.items()}
 
 

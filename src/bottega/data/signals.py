@@ -17,7 +17,7 @@ from bottega.data.record import Kind
 from bottega.data.words import Hashes, sequences
 
 TEXT_SIGNALS = {
-    "format": "prose, code, chat or preference",
+    "format": "prose, code, chat, preference or rating",
     "language": "ISO 639-1 code of the most likely language; '' for code and for texts without letters",
 }
 NUMBER_SIGNALS = {

@@ -17,6 +17,7 @@ from bottega.data.builtin import code_that_parses, python_docs_qa, support_desk
 from bottega.evaluation.statistics import Figure, mean, rate, token_f1
 
 Generate: TypeAlias = Callable[[list[Request]], list[str]]
+Values: TypeAlias = dict[str, list[float]]  # figure → its value at each case; True and False where it is right or wrong
 _SEED = 1000  # other customers than in the built-in sets
 
 
@@ -47,6 +48,16 @@ def run(name: str, generate: Generate, *, cases: int = 200, seed: int = 0) -> di
     Raises:
         InputError: no such suite.
     """
+    return {key: rate(sum(found), len(found)) if all(isinstance(value, bool) for value in found) else mean(found)
+            for key, found in values(name, generate, cases=cases, seed=seed).items()}
+
+
+def values(name: str, generate: Generate, *, cases: int = 200, seed: int = 0) -> Values:
+    """Ask a suite's questions and return what `run` sums up, case by case: two models can be compared in pairs.
+
+    Raises:
+        InputError: no such suite.
+    """
     check(name)
     return _SUITES[name](generate, cases, seed)
 
@@ -72,21 +83,21 @@ def _right(answer: str, case: support_desk.Case) -> dict[str, bool]:
     return {**found, "all right": all(found.values())}
 
 
-def _support_desk(generate: Generate, cases: int, seed: int) -> dict[str, Figure]:
+def _support_desk(generate: Generate, cases: int, seed: int) -> Values:
     """Unseen product-situation pairs, answered greedily: decision, amount, next step, ticket."""
     asked = list(support_desk.cases("validation", cases, _SEED + seed))
     answers = _ask(generate, [message for _, message in asked], Controls(temperature=0, max_tokens=128), seed)
     checked = [_right(answer, case) for answer, (case, _) in zip(answers, asked, strict=True)]
-    return {key: rate(sum(found[key] for found in checked), len(checked)) for key in checked[0]}
+    return {key: [found[key] for found in checked] for key in checked[0]}
 
 
-def _house_tone(generate: Generate, cases: int, seed: int) -> dict[str, Figure]:
+def _house_tone(generate: Generate, cases: int, seed: int) -> Values:
     """The same desk with answers sampled at temperature 1: the share in the house tone, and whether all is right."""
     asked = list(support_desk.cases("validation", cases, _SEED + seed))
     answers = _ask(generate, [message for _, message in asked], Controls(temperature=1, max_tokens=128), seed)
     right = [_right(answer, case)["all right"] for answer, (case, _) in zip(answers, asked, strict=True)]
     house = [support_desk.is_house_tone(answer) for answer in answers]
-    return {"all right": rate(sum(right), len(right)), "house tone": rate(sum(house), len(house))}
+    return {"all right": [*right], "house tone": [*house]}
 
 
 def _functions(task: str, cases: int, seed: int) -> list[python_docs_qa.Function]:
@@ -98,24 +109,24 @@ def _functions(task: str, cases: int, seed: int) -> list[python_docs_qa.Function
     return chosen[:cases]
 
 
-def _python_docs_qa(generate: Generate, cases: int, seed: int) -> dict[str, Figure]:
+def _python_docs_qa(generate: Generate, cases: int, seed: int) -> Values:
     """Docstrings of held-out functions written from their code: words shared with the real one."""
     chosen = _functions("write", cases, seed)
     questions = [python_docs_qa.DESCRIBE.format(code=f"{f.head.split(chr(10))[0]}\n{f.body}") for f in chosen]
     answers = _ask(generate, questions, Controls(temperature=0, max_tokens=64), seed)
-    return {"token F1": mean([token_f1(a, f.summary) for a, f in zip(answers, chosen, strict=True)])}
+    return {"token F1": [token_f1(a, f.summary) for a, f in zip(answers, chosen, strict=True)]}
 
 
-def _code_parses(generate: Generate, cases: int, seed: int) -> dict[str, Figure]:
+def _code_parses(generate: Generate, cases: int, seed: int) -> Values:
     """Bodies of held-out functions written from signature and docstring, sampled at temperature 1: does it parse?"""
     chosen = _functions("write", cases, seed)
     questions = [python_docs_qa.WRITE.format(head=function.head) for function in chosen]
     answers = _ask(generate, questions, Controls(temperature=1, max_tokens=100), seed)
-    good = [bool(a.strip()) and code_that_parses.parses(f.head, a) for a, f in zip(answers, chosen, strict=True)]
-    return {"parses": rate(sum(good), len(good))}
+    return {"parses": [bool(a.strip()) and code_that_parses.parses(f.head, a)
+                       for a, f in zip(answers, chosen, strict=True)]}
 
 
-_SUITES: dict[str, Callable[[Generate, int, int], dict[str, Figure]]] = {
+_SUITES: dict[str, Callable[[Generate, int, int], Values]] = {
     "support-desk": _support_desk,
     "python-docs-qa": _python_docs_qa,
     "house-tone": _house_tone,

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bottega.core.bundle import Bundle
 from bottega.core.errors import CorruptError, InputError, RecipeError, suggest
 from bottega.core.files import read_json
 
@@ -111,10 +112,17 @@ def build(spec: GeneratorSpec, *, vocab_size: int, context: int, special: dict[s
 def load(folder: Path) -> TokenGenerator:
     """Read a model from a bundle, a checkpoint or a Qwen3/Llama folder; fp32, evaluation mode.
 
+    An adapter's bundle gives its base with the adapter merged into it.
+
     Raises:
         InputError: no config.json, an architecture that is not ours, or a reward model.
         CorruptError: the files do not fit each other.
     """
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        from bottega.families.bases import load_generator
+
+        merged: TokenGenerator = load_generator(Bundle.open(folder))  # type: ignore[assignment]
+        return merged
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise CorruptError(f"{folder / 'config.json'} is not a JSON object", fix="restore it")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bottega.core.request import Request, Step
 from bottega.core.validate import Strict
+from bottega.families.ema import EMA
 from bottega.families.score import IGNORED, cross_entropy, token_logprobs
 
 __all__ = ["IGNORED", "TEXT_CONTROLS", "Batch", "Cache", "Config", "Generator", "Loss", "TokenGenerator",
@@ -73,6 +74,11 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
 
+    @property
+    def copies(self) -> dict[str, tuple[str, ...]]:
+        """Averaged copies of each network that is trained, by name; the last one makes new data and is saved."""
+        return {}
+
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return who is optimised in turn: one player unless the family is adversarial."""
         return {"model": [p for p in self.parameters() if p.requires_grad]}
@@ -80,6 +86,12 @@ class Generator(nn.Module):
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Score a batch for one player; see the family for the batch's keys, shapes and dtypes."""
         raise NotImplementedError
+
+    def begin_again(self) -> None:
+        """Forget what an earlier training counted: a finished model is going to learn from other data."""
+        for module in self.modules():
+            if isinstance(module, EMA):
+                module.updates.zero_()  # a fresh average follows quickly
 
     def before_step(self, progress: float) -> None:
         """Hear before an optimiser step how much of the run is behind (0..1); nothing in most families."""

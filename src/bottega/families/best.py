@@ -42,6 +42,11 @@ class KeepsBest(base.Generator):
         self.register_buffer("best_loss", torch.tensor(float("inf"), dtype=torch.float64))
         self.register_buffer("misses", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def copies(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator.copies`."""
+        return {self.trained: ("average.shadow", "best")}
+
     def after_step(self, step: int) -> None:
         """Average the weights."""
         self.average.update(getattr(self, self.trained))
@@ -72,7 +77,16 @@ class KeepsBest(base.Generator):
         config: Any = validate(cls.Config, read_config(folder), where=str(folder))
         model = cls(config)
         read_weights(folder, model, skip=model._working)
+        for network in (getattr(model, model.trained), model.average.shadow):  # training goes on from the best
+            network.load_state_dict(model.best.state_dict())
         return model.eval()
+
+    @torch.no_grad()
+    def begin_again(self) -> None:
+        """Forget also how good the best weights were: other data judge anew."""
+        super().begin_again()
+        self.best_loss.fill_(float("inf"))
+        self.misses.zero_()
 
     @property
     def _working(self) -> frozenset[str]:

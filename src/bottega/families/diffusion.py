@@ -48,6 +48,11 @@ class Diffusion(pictures.PictureGenerator):
         self.average = EMA(self.denoiser, config.ema)
 
     @property
+    def copies(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator.copies`."""
+        return {"denoiser": ("average.shadow",)}
+
+    @property
     def averaged(self) -> Denoiser:
         """The network with the averaged weights: the one that draws."""
         return cast(Denoiser, self.average.shadow)

@@ -40,7 +40,9 @@ class EMA(nn.Module):
         """Take in the present weights of `module`; its buffers are copied."""
         count = int(self.updates)
         decay = min(self.limit, (1 + count) / (10 + count))
-        torch._foreach_lerp_(list(self.shadow.parameters()), list(module.parameters()), 1 - decay)
+        moved = [(mine, live) for mine, live in zip(self.shadow.parameters(), module.parameters(), strict=True)
+                 if live.requires_grad]  # the others, of an adapted model's base, are the same tensors
+        torch._foreach_lerp_([mine for mine, _ in moved], [live for _, live in moved], 1 - decay)
         for mine, live in zip(self.shadow.buffers(), module.buffers(), strict=True):
             mine.copy_(live)
         self.updates += 1

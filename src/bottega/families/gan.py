@@ -51,6 +51,11 @@ class GAN(PictureGenerator):
         self.ema = EMA(self.generator, config.ema)
         self._progress = 0.0  # of the run; the loop tells it before each step
 
+    @property
+    def copies(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator.copies`."""
+        return {"generator": ("ema.shadow",)}
+
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return the discriminator, which moves first, and the generator."""
         return {"discriminator": list(self.discriminator.parameters()), "generator": list(self.generator.parameters())}
@@ -240,8 +245,10 @@ class GAN(PictureGenerator):
 @contextmanager
 def _frozen(net: nn.Module) -> Iterator[None]:
     """Let gradients flow through a network in the block, but none into its weights."""
+    moved = [parameter for parameter in net.parameters() if parameter.requires_grad]
     net.requires_grad_(False)
     try:
         yield
     finally:
-        net.requires_grad_(True)
+        for parameter in moved:
+            parameter.requires_grad_(True)

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -84,6 +84,10 @@ class Engine:
         self._runner = make_runner(generator, dtype)
         self.dtype = self._runner.dtype
 
+    def renew(self, generator: TokenGenerator) -> None:
+        """Take the weights of a generator of the same shape: those of now, of a model that is being trained."""
+        self._runner = make_runner(generator, self.dtype)
+
     @classmethod
     def open(cls, model: Path | str | Bundle, dtype: str = "auto") -> Engine:
         """Verify a bundle and load it.
@@ -92,15 +96,13 @@ class Engine:
             InputError: no such folder, not a bundle, or not a model of text.
             CorruptError: a file does not match the manifest.
         """
-        from bottega.families import load
+        from bottega.families.bases import open_generator
 
         bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
         if bundle.meta.get("codec", "text") != "text":
             raise InputError(f"{bundle.path} is a model of {bundle.meta['codec']}, not of text",
                              fix="choose a text model; see 'bottega models'")
-        generator = load(bundle.path)
-        if torch.cuda.is_available():
-            generator = generator.cuda()
+        generator = cast(TokenGenerator, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
         lineage = origin(bundle)
         return cls(generator, TextCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
                    lineage=lineage, dtype=dtype, answers=bundle.meta.get("objective") in ANSWERING)

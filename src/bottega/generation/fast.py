@@ -8,6 +8,7 @@ many threads share the work.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,6 +23,9 @@ from bottega.generation.linear import Linear, packer
 
 if TYPE_CHECKING:
     from bottega.generation.runner import Reading, Rows
+
+FUSED = {"qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "out": ("self_attn.o_proj",),
+         "gate_up": ("mlp.gate_proj", "mlp.up_proj"), "down": ("mlp.down_proj",)}  # product → parts of a layer
 
 # layer, query [N, heads, head_dim], key and value [N, kv_heads, head_dim] of new tokens → mixed [N, heads · head_dim]
 Mix: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -57,6 +61,8 @@ class FastTransformer:
         piece: tokens of a prompt read at once.
     """
 
+    _kept: FastTransformer | None = None  # whose weights these are, as long as they are used
+
     @torch.inference_mode()
     def __init__(self, generator: Transformer, dtype: str, piece: int) -> None:
         self.config, self.dtype, self._piece = generator.config, dtype, piece
@@ -68,6 +74,20 @@ class FastTransformer:
         # rotary tables [context, 1, head_dim]; the sign of the pairing is in the sine
         cos, sin = rotary_tables(torch.arange(self.config.context), self.config.head_dim, self.config.rope_theta)
         self._cos, self._sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+    def changed(self, change: Callable[[int, Sequence[str], Linear], Linear]) -> FastTransformer:
+        """Return a runner with the same weights in memory and other products in its layers.
+
+        Args:
+            change: given a layer's number, the parts that a product is made of (`FUSED`), and the product.
+        """
+        other = copy.copy(self)
+        other._layers = [copy.copy(layer) for layer in self._layers]
+        for index, layer in enumerate(other._layers):
+            for name, parts in FUSED.items():
+                setattr(layer, name, change(index, parts, getattr(layer, name)))
+        other._kept = self
+        return other
 
     def read(self, prompt: list[int]) -> Reading:
         """See `Runner.read`."""

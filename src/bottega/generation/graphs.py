@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,6 +21,7 @@ from bottega.core.errors import ControlError, InputError
 from bottega.core.files import digest_json
 from bottega.core.graph import Graph
 from bottega.core.request import Controls, Output, Request, Result, Step
+from bottega.families.bases import open_generator
 from bottega.families.graph import GraphGenerator
 from bottega.generation.graph_sampler import GraphSampler, Limits
 from bottega.generation.signature import bundle_of, origin, signature
@@ -87,9 +88,7 @@ class GraphEngine:
             CorruptError: a file does not match the manifest.
         """
         bundle = bundle_of(model, "graph", "graphs")
-        loaded = GraphGenerator.load(bundle.path)
-        if torch.cuda.is_available():
-            loaded = loaded.cuda()
+        loaded = cast(GraphGenerator, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
         return cls(loaded, GraphCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
                    lineage=origin(bundle))
 

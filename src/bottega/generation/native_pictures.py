@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from bottega.codecs.pixels import Pixels, redrawn
 from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, InputError, suggest
 from bottega.core.request import Controls, Request
-from bottega.families import picture_family
+from bottega.families.bases import open_generator
 from bottega.families.pictures import PictureGenerator
 from bottega.generation.pictures import PictureEngine, generators, sides
 from bottega.generation.signature import origin
@@ -42,9 +42,7 @@ class NativePictures(PictureEngine):
         Raises:
             InputError, CorruptError: as in `open_pictures`.
         """
-        generator = picture_family(str(bundle.meta["family"])).load(bundle.path)
-        if torch.cuda.is_available():
-            generator = generator.cuda()
+        generator = cast(PictureGenerator, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
         lineage = origin(bundle)
         return cls(generator, ImageCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
                    lineage=lineage)

@@ -15,7 +15,7 @@ from torch import Tensor
 from bottega.core.errors import InputError, suggest
 from bottega.families.base import Cache, TokenGenerator
 from bottega.families.transformer import Transformer
-from bottega.generation.fast import FastTransformer
+from bottega.generation.adapted import shared_runner
 from bottega.generation.linear import DTYPES, supports_fp16
 
 PIECE = 256  # tokens of a prompt read at once; fixed, so that a prompt gives the same bits whatever else is going on
@@ -164,7 +164,7 @@ def make_runner(generator: TokenGenerator, dtype: str = "auto") -> Runner:
             dtype = "fp16" if supports_fp16() else "fp32"
         if dtype == "fp16" and not supports_fp16():
             raise InputError("this processor has no half-precision product in torch", fix="use fp32 or int8")
-        return FastTransformer(generator, dtype, PIECE)
+        return shared_runner(generator, dtype, PIECE)
     if dtype in ("fp16", "int8"):
         raise InputError(f"dtype {dtype} is for transformers on a CPU", fix="use dtype=auto")
     return GeneratorRunner(generator)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, InputError
 from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.core.table import Table, join
+from bottega.families.bases import open_generator
 from bottega.families.tabular import Tabular
 from bottega.families.tabular_reading import Reading
 from bottega.generation import table_conditions, table_parts, table_sequences
@@ -97,9 +98,7 @@ class TableEngine:
             CorruptError: a file does not match the manifest.
         """
         bundle = bundle_of(model, "table", "a table")
-        loaded = Tabular.load(bundle.path)
-        if torch.cuda.is_available():
-            loaded = loaded.cuda()
+        loaded = cast(Tabular, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
         return cls(loaded, TableCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
                    lineage=origin(bundle))
 
@@ -163,7 +162,7 @@ class TableEngine:
                 empty = 0 if len(table) else empty + 1
                 if empty >= HOPELESS:
                     raise hopeless(empty * size, part.name)
-                table = table.take(np.arange(min(left, len(table))))
+                table = table.head(left)
                 keep.remember(table)
                 left -= len(table)
                 support.made += len(table)

@@ -1,4 +1,4 @@
-"""What training minimises: pretrain, sft, dpo, reward and others. The loop is the same for all.
+"""What training minimises: pretrain, sft, dpo, reward, grpo and others. The loop is the same for all.
 
 An objective is one file beside this one, with a class and its `Settings`, and one line in `OBJECTIVES`.
 """
@@ -20,12 +20,15 @@ OBJECTIVES: dict[str, tuple[str, str]] = {  # kind → module, class; imported w
     "orpo": ("bottega.objectives.orpo", "ORPO"),
     "reward": ("bottega.objectives.reward", "Reward"),
     "distil": ("bottega.objectives.distil", "Distil"),
+    "grpo": ("bottega.objectives.grpo", "GRPO"),
+    "ppo": ("bottega.objectives.ppo", "PPO"),
     "pictures": ("bottega.objectives.pictures", "PictureTraining"),
     "tables": ("bottega.objectives.tables", "TableTraining"),
     "graphs": ("bottega.objectives.graphs", "GraphTraining"),
 }
-TALKING = frozenset({"sft", "dpo", "kto", "orpo", "distil", "reward"})  # kinds that read conversations
-NEEDS_BASE = TALKING - {"distil"}  # kinds that start from a finished model; a student may be new
+# kinds that read conversations
+TALKING = frozenset({"sft", "dpo", "kto", "orpo", "distil", "reward", "grpo", "ppo"})
+NEEDS_BASE = TALKING - {"sft", "distil"}  # kinds that start from a finished model; these two may make a new one
 
 
 def _module(kind: str) -> Any:

@@ -6,10 +6,10 @@ The loop asks for `batch(step)` and never keeps a reader's position: the order o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from bottega.families.base import Batch, Generator, Loss
 
@@ -42,3 +42,30 @@ class Objective(Protocol):
 
     def tokens(self, batch: Batch) -> int:
         """Return how many tokens (items) of work a micro-batch holds, for rates and token budgets."""
+
+
+@runtime_checkable
+class Lively(Protocol):
+    """What an objective does besides when it makes its own data as it goes, as reinforcement learning does.
+
+    Its batches differ in shape from step to step, and it has a state besides the generator's weights.
+    """
+
+    @property
+    def settled(self) -> bool:
+        """Whether the run should end before its budget."""
+
+    def finish(self) -> dict[str, float]:
+        """Do what follows the last step; return the held-out figures when the weights are others than those."""
+
+    def figures(self) -> dict[str, float]:
+        """Return figures for the log of the step whose batch was asked for last."""
+
+    def warnings(self, history: Sequence[dict[str, Any]]) -> list[str]:
+        """Return advice on a run that goes wrong, from the lines of its log so far."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, for a checkpoint."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave."""

@@ -63,6 +63,7 @@ class PictureTraining:
         batch: pictures an optimiser step.
         micro_batch: pictures a forward pass.
         seed: of the data order, and of the noise in held-out losses.
+        fresh: the generator has learned nothing yet; else what it measured of earlier pictures holds.
 
     Raises:
         DataError: a split holds fewer than two pictures.
@@ -71,7 +72,7 @@ class PictureTraining:
     kind = "pictures"
 
     def __init__(self, generator: PictureGenerator, codec: Codec, dataset: Pictures, *, batch: int, micro_batch: int,
-                 seed: int) -> None:
+                 seed: int, fresh: bool = True) -> None:
         self.generator, self._codec, self.seed, self.micro_batch = generator, codec, seed, micro_batch
         self._images = {split: dataset.images(split) for split in ("train", "validation")}
         for split, images in self._images.items():
@@ -81,10 +82,10 @@ class PictureTraining:
         self._labels = {split: torch.from_numpy(dataset.labels(split)) for split in self._images}
         self._text = {split: torch.tensor(codec.encode_texts(dataset.captions(split)), dtype=torch.int64)
                       .reshape(len(self._images[split]), -1) for split in self._images}
-        self._codes = self._encoded() if generator.encodes else {}
+        self._codes = self._encoded(fresh) if generator.encodes else {}
         self.rows = min(batch, len(self._images["train"]))
 
-    def _encoded(self) -> dict[str, torch.Tensor]:
+    def _encoded(self, fresh: bool) -> dict[str, torch.Tensor]:
         """Return the codes of all pictures: they are needed again in every epoch."""
         model = self.generator
 
@@ -92,7 +93,8 @@ class PictureTraining:
             for first in range(0, len(self._images[split][:most]), _AT_ONCE):
                 yield self._codec.to_tensor(self._images[split][:most][first:first + _AT_ONCE]).to(model.device)
 
-        model.measure(tensors("train", _MEASURED))
+        if fresh:
+            model.measure(tensors("train", _MEASURED))
         with timed("encoding the pictures once"):
             return {split: torch.cat([model.codes(images).cpu() for images in tensors(split)])
                     for split in self._images}

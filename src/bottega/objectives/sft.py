@@ -1,6 +1,7 @@
 """Supervised fine-tuning: learn to answer as the assistant of given conversations. `bottega train` with `kind: sft`.
 
-Loss only on what the assistant says. Conversations are packed into rows of the context without seeing each other.
+Loss only on what the assistant says. Conversations are packed into rows of the context without seeing each other, or
+stand one a row beside others of like length.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import Field
 from torch import nn
 
 from bottega.core.progress import say
@@ -17,6 +19,7 @@ from bottega.core.validate import Strict
 from bottega.data.order import Permutation
 from bottega.families.base import IGNORED, Batch, Loss, TokenGenerator
 from bottega.families.score import logprobs
+from bottega.objectives.buckets import Buckets
 from bottega.objectives.chat import ChatCodec, Row, pack, packed_batch, row, usable
 
 
@@ -25,9 +28,11 @@ class Settings(Strict):
 
     Attributes:
         pack: several conversations a row; off gives each a row of its own.
+        buckets: without packing, how many different row lengths there are at most.
     """
 
     pack: bool = True
+    buckets: int = Field(default=8, ge=1, le=64)
 
 
 class Chats(Protocol):
@@ -46,7 +51,7 @@ class SFT:
         dataset: chat records of both splits.
         context: tokens a row.
         batch_tokens: tokens an optimiser step, at least one row.
-        micro_batch: rows a forward pass.
+        micro_batch: rows of the context a forward pass.
         seed: of the data order.
         validation_tokens: at most this many held-out tokens a validation.
         settings: see `Settings`.
@@ -61,23 +66,43 @@ class SFT:
                  micro_batch: int, seed: int, validation_tokens: int, settings: Settings | None = None) -> None:
         self.generator, self.context, self.seed, self.pad = generator, context, seed, codec.pad
         self.lines, self.micro_batch = max(1, batch_tokens // context), micro_batch
-        self._packed = (settings or Settings()).pack
-        self._train, self._bins = self._load(codec, dataset, "train")
-        held_out, bins = self._load(codec, dataset, "validation")
-        count = max(1, min(len(bins), validation_tokens // context))
-        chosen = [bins[number * len(bins) // count] for number in range(count)]  # spread over all sources
-        self._held_out = [packed_batch(held_out, chosen[first:first + micro_batch], context, self.pad)
-                          for first in range(0, count, micro_batch)]
+        options = settings or Settings()
+        self._train, held_out = (self._load(codec, dataset, split) for split in ("train", "validation"))
+        self._bins: list[list[int]] = []
+        self._buckets: Buckets | None = None
+        if options.pack:
+            self._bins, bins = pack(self._train, context), pack(held_out, context)
+            count = max(1, min(len(bins), validation_tokens // context))
+            chosen = [bins[number * len(bins) // count] for number in range(count)]  # spread over all sources
+            self._held_out = self._passes(held_out, chosen, context)
+            return
+        self._buckets = Buckets([item.length for item in self._train], context, self.lines * context, options.buckets)
+        whole = 1 - sum(item.length for item in self._train) / (context * len(self._train))
+        say(f"rows of {', '.join(map(str, self._buckets.widths))} tokens: {self._buckets.padding:.0%} padding "
+            f"({whole:.0%} if all had {context})")
+        mean = sum(item.length for item in held_out) / len(held_out)
+        count = max(1, min(len(held_out), int(validation_tokens / mean)))
+        rows = [held_out[number * len(held_out) // count] for number in range(count)]
+        spread = Buckets([item.length for item in rows], context, self.lines * context, options.buckets)
+        self._held_out = [batch for step in range(len(spread)) for batch in self._alone(rows, *spread.batch(0, step))]
 
-    def _load(self, codec: ChatCodec, dataset: Chats, split: str) -> tuple[list[Row], list[list[int]]]:
-        """Return the rows of a split and their bins."""
+    def _passes(self, rows: list[Row], bins: list[list[int]], width: int) -> list[Batch]:
+        """Return batches of as many tokens as `micro_batch` rows of the context hold."""
+        lines = max(1, self.micro_batch * self.context // width)
+        return [packed_batch(rows, bins[first:first + lines], width, self.pad) for first in range(0, len(bins), lines)]
+
+    def _alone(self, rows: list[Row], width: int, numbers: list[int]) -> list[Batch]:
+        """Return batches with one conversation a row."""
+        return self._passes(rows, [[number] for number in numbers], width)
+
+    def _load(self, codec: ChatCodec, dataset: Chats, split: str) -> list[Row]:
+        """Return the usable rows of a split."""
         found = usable((row(codec, item["messages"], source=item["source"]) for item in dataset.rows(split)),
                        self.context, what=f"{split} conversation")
         if found.too_long or found.silent:
             say(f"{split}: {found.too_long} conversations longer than {self.context} tokens and {found.silent} "
                 "without an answer are left out")
-        bins = pack(found.rows, self.context) if self._packed else [[number] for number in range(len(found.rows))]
-        return found.rows, bins
+        return found.rows
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return the generator's players."""
@@ -85,11 +110,12 @@ class SFT:
 
     def batch(self, step: int) -> list[Batch]:
         """Return the micro-batches of a step (see `chat.packed_batch`)."""
+        if self._buckets is not None:
+            return self._alone(self._train, *self._buckets.batch(self.seed, step))
         places = np.arange(step * self.lines, (step + 1) * self.lines, dtype=np.int64)
         size = len(self._bins)
         chosen = [self._bins[Permutation(size, self.seed, int(place) // size)[int(place) % size]] for place in places]
-        return [packed_batch(self._train, chosen[first:first + self.micro_batch], self.context, self.pad)
-                for first in range(0, self.lines, self.micro_batch)]
+        return self._passes(self._train, chosen, self.context)
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return summed cross-entropy in nats over assistant tokens; when evaluating also how many the model's

@@ -59,7 +59,7 @@ class Stage(NamedTuple):
 
 
 class TableTraining:
-    """Rows in a keyed order; fits the base at once.
+    """Rows in a keyed order; fits a fresh model's base at once.
 
     Args:
         generator: the model.
@@ -68,6 +68,7 @@ class TableTraining:
         micro_batch: rows a forward pass.
         seed: of the order and of the subsets.
         stages: what to ask, each as often as the others; by default any columns of any row.
+        fresh: the model has learned nothing yet; else its base stays as it was fitted.
 
     Raises:
         DataError: a split is empty.
@@ -76,7 +77,7 @@ class TableTraining:
     kind = "tables"
 
     def __init__(self, generator: Tabular, dataset: Rows, *, batch: int, micro_batch: int, seed: int,
-                 stages: Sequence[Stage] = ()) -> None:
+                 stages: Sequence[Stage] = (), fresh: bool = True) -> None:
         self.generator, self.seed = generator, seed
         self._codes = {split: dataset.codes(split) for split in ("train", "validation")}
         self._places = {split: dataset.places(split) for split in self._codes}
@@ -90,7 +91,9 @@ class TableTraining:
         self.rows = max(parts, min(batch, self.count) // parts * parts)
         self.micro_batch = max(parts, min(micro_batch, self.rows) // parts * parts)
         self._parts = parts
-        generator.fit_base([self._take("train", rows) for rows in self._slices(min(self.count, _BASE_ROWS))])
+        if fresh:
+            generator.fit_base([self._take("train", rows)
+                                for rows in self._slices(min(self.count, _BASE_ROWS))])
 
     def _slices(self, count: int) -> Iterator[NDArray[np.int64]]:
         order = Permutation(self.count, self.seed, -1).take(np.arange(count, dtype=np.int64))

@@ -20,7 +20,7 @@ from bottega.workshop import feedback, improve, improvements, preferences, regis
 from bottega.workshop.models import Served
 
 # a run's report brings its own styles and pictures inside, and nothing that runs
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n+", re.DOTALL)
 
 
@@ -98,7 +98,7 @@ def routes(studio: Studio) -> APIRouter:
         if not found.is_file():
             raise NotFoundError(f"the run of '{name}' has no report")
         return FileResponse(found, media_type="text/html; charset=utf-8", headers={
-            "Cache-Control": "private, no-cache", "Content-Security-Policy": _REPORT_POLICY})
+            "Cache-Control": "private, no-cache", "Content-Security-Policy": REPORT_POLICY})
 
     @router.post("/studio/models/{alias}/improve")
     def start(request: Request, alias: str) -> JSONResponse:

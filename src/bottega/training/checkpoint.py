@@ -28,6 +28,7 @@ from bottega.core.errors import CorruptError
 from bottega.core.files import TEMPORARY, atomic_dir, read_json, remove_unfinished, verify_manifest, write_json
 from bottega.core.progress import say
 from bottega.core.validate import Strict, validate
+from bottega.families.adapters import changing, is_adapted
 
 _STATE, _MODEL, _OPTIMISER = "state.json", "model.safetensors", "optimiser.safetensors"
 
@@ -55,7 +56,10 @@ class State(Strict):
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters (shared ones once) and persistent buffers by name."""
+    """Return parameters (shared ones once) and persistent buffers by name; of an adapted model no weight of the base.
+    """
+    if is_adapted(model):
+        return changing(model)
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     known = {tensor.data_ptr() for tensor in tensors.values()}
     for name, tensor in model.state_dict().items():

@@ -16,8 +16,9 @@ import torch
 from bottega.core.files import digest_json
 from bottega.core.recipe import TrainingSpec
 from bottega.core.validate import Strict
+from bottega.families.adapters import is_adapted
 from bottega.families.base import Batch
-from bottega.objectives.base import Objective
+from bottega.objectives.base import Lively, Objective
 from bottega.training.checkpoint import model_tensors
 from bottega.training.optim import Optimiser, hidden_matrices
 from bottega.training.peak import Notebook
@@ -30,7 +31,8 @@ _MUON, _REST, _ADAMW = 0.02, 0.02, 0.003  # peak rates of pretraining at the ref
 _WIDTH = 256
 _PICTURES, _ADVERSARIES = 0.002, 0.0015  # AdamW for small networks of pictures; two players need a calmer one
 # share of those rates that fine-tuning takes
-_TUNING = {"sft": 0.25, "distil": 0.25, "orpo": 0.1, "reward": 0.02, "dpo": 0.02, "kto": 0.02}
+_TUNING = {"sft": 0.25, "distil": 0.25, "orpo": 0.1, "grpo": 0.1, "ppo": 0.1, "reward": 0.02, "dpo": 0.02, "kto": 0.02}
+_ADAPTER, _NEAR = 0.003, 0.1  # of an adapter; the share of it for objectives that stay near their start
 
 
 class Choices(Strict):
@@ -60,6 +62,9 @@ def learning_rates(objective: Objective, spec: TrainingSpec) -> tuple[float, flo
     2.05 with the matrices at 0.01). AdamW alone: 0.003 at width 256, falling with width (Yang et al. 2022,
     arXiv 2203.03466). Fine-tuning takes a quarter (sft), a tenth or a fiftieth.
     """
+    if is_adapted(objective.generator):
+        rate = spec.learning_rate or _ADAPTER * (_NEAR if _TUNING.get(objective.kind, 1.0) < _NEAR else 1.0)
+        return rate, rate, "adamw for an adapter"
     if objective.kind == "pictures":
         rate = _ADVERSARIES if len(objective.players()) > 1 else _PICTURES
         return (spec.learning_rate or rate, spec.learning_rate_rest or spec.learning_rate or rate,
@@ -78,9 +83,15 @@ def learning_rates(objective: Objective, spec: TrainingSpec) -> tuple[float, flo
 
 def optimisers(objective: Objective, spec: TrainingSpec, rates: tuple[float, float],
                precision: str) -> dict[str, Optimiser]:
-    """Return a fresh optimiser for each player."""
+    """Return a fresh optimiser for each player.
+
+    Adapters take AdamW whatever the recipe says: Muon makes all directions of an update equally long, and a matrix of
+    rank 8 that starts at zero has no other directions to spare; its two halves would also grow at unlike speeds.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return {name: Optimiser(objective.generator, parameters, kind=spec.optimizer, learning_rate=rates[0],
+    kind = "adamw" if is_adapted(objective.generator) else spec.optimizer
+    return {name: Optimiser(objective.generator, [p for p in parameters if p.requires_grad], kind=kind,
+                            learning_rate=rates[0],
                             learning_rate_rest=rates[1], weight_decay=spec.weight_decay, dtype=dtype,
                             betas=objective.generator.betas)
             for name, parameters in objective.players().items()}
@@ -154,6 +165,8 @@ def choose(objective: Objective, spec: TrainingSpec, notebook: Notebook, seed: i
         reasons["precision"] = "as the recipe says"
     if spec.compile != "auto":
         compiled, reasons["compile"] = spec.compile == "on", "as the recipe says"
+    elif isinstance(objective, Lively):
+        compiled, reasons["compile"] = False, "batches differ in shape from step to step"
     elif "compiled" in remembered:
         compiled, reasons["compile"] = bool(remembered["compiled"]), "as decided before on this machine for this shape"
     else:

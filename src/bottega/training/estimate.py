@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bottega.core import gpu
-from bottega.core.bundle import find_bundle
+from bottega.core.bundle import Bundle, find_bundle
 from bottega.core.energy import CORE_WATTS
 from bottega.core.recipe import Recipe
+from bottega.families.adapters import is_adapted
 from bottega.families.base import Generator
 from bottega.training.display import duration
 from bottega.training.optim import hidden_matrices
 from bottega.training.peak import Notebook
 from bottega.training.sizes import Sizes, item_sizes, sizes
+from bottega.training.starting import check_adapter, put_adapter, shape, started
 
 if TYPE_CHECKING:
     from bottega.training.loop import TrainResult
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 _UTILISATION = 0.35  # of the peak, before any run was seen on this machine
 _RUNTIME_BYTES = 650e6  # Python with PyTorch, Arrow and the codec loaded; measured 600 to 700 MB
 _GPU_SHARE = (0.4, 1.0)  # of its power limit that a GPU in training draws
-_FROZEN = ("dpo", "kto", "distil")  # kinds that may ask a frozen model beside the trained one
+# bytes a parameter of what kinds may keep beside the trained model: a frozen one, a value network
+_FROZEN = {"dpo": 4, "kto": 4, "distil": 4, "grpo": 4, "ppo": 20}
 _BF16_PARAMETERS = 2e6  # under this many, casting costs more than faster products give back
 
 
@@ -49,6 +52,8 @@ class Estimate:
         sizes: tokens (pictures) a step and rows a forward pass.
         item: what is counted, `token`, `picture`, `row` or `graph`.
         derived: what the family derived from `depth`.
+        adapter: of a recipe with an adapter, `trained` and `all` parameters, bytes that the base takes, numbers that it
+            holds in four bits, and bytes that are saved beside training all of it.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Estimate:
     sizes: Sizes
     derived: dict[str, Any] = field(default_factory=dict)
     item: str = "token"
+    adapter: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -89,6 +95,11 @@ class Estimate:
             "energy": f"{self.kwh_low * 1000:.2f}-{self.kwh_high * 1000:.2f} Wh "
                       f"({self.kwh_low:.2g}-{self.kwh_high:.2g} kWh)",
         }
+        if self.adapter:
+            made = self.adapter
+            share = made["trained"] / made["all"]
+            rows["parameters"] = f"{made['trained']:,} of {made['all']:,} are trained ({share:.2%})"
+            rows["memory"] += f", {made['saved_bytes'] / 1e6:,.1f} MB less than to train all weights"
         if self.derived:
             rows["derived"] = ", ".join(f"{key} {value}" for key, value in self.derived.items())
         return "\n".join([f"{self.name}: before anything runs", *(f"  {key:11} {text}" for key, text in rows.items())])
@@ -98,20 +109,24 @@ def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, 
     """Return the expected peak memory of training in bytes.
 
     Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen
-    reference or teacher 4. Activations: every matrix product keeps its input and output, and norms and activation
-    functions half as much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the
-    runtime.
+    reference or teacher 4, a value network 16. Beside an adapter the base takes its weights alone. Activations: every
+    matrix product keeps its input and output, and norms and activation functions half as much again, in the precision's
+    bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
     """
     matrices = hidden_matrices(generator)
     total = sum(p.numel() for p in generator.parameters())
     inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices)
     moments = 4 * inner + 8 * (total - inner) if recipe.training.optimizer == "muon" else 8 * total
-    frozen = 4 * total if recipe.objective.kind in _FROZEN else 0
+    frozen = _FROZEN.get(recipe.objective.kind, 0) * total
     elements = 1.5 * sum(sum(p.shape) for p in generator.parameters() if id(p) in matrices)
     activations = elements * micro_tokens * (2 if precision == "bf16" else 4)
     casts = 2 * total if precision == "bf16" else 0
+    states = 8 * total + moments
+    if is_adapted(generator):
+        small = shape(generator)
+        states, frozen = 16 * small["trained"] + small["base_bytes"], 4 * small["all"] if frozen else 0
     logits = min(micro_tokens, 2048) * vocab * 8
-    return _RUNTIME_BYTES + 8 * total + moments + frozen + activations + casts + logits
+    return _RUNTIME_BYTES + states + frozen + activations + casts + logits
 
 
 def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
@@ -131,7 +146,8 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     spec, notebook = recipe.training, Notebook(home / "cache")
     generator = generator if generator is not None else _model(recipe, home)
     tables = [m.num_embeddings for m in generator.modules() if isinstance(m, torch.nn.Embedding)]
-    total = sum(p.numel() for p in generator.parameters())
+    small = shape(generator) if is_adapted(generator) else {}
+    total = small["all"] if small else sum(p.numel() for p in generator.parameters())
     matrices = hidden_matrices(generator)
     precision = spec.precision
     if precision == "auto":
@@ -156,16 +172,20 @@ def estimate(recipe: Recipe, *, home: Path, generator: Generator | None = None,
     low, high = (hours * (threads * core + share * (gpu.watts_limit() or 0.0)) / 1000
                  for core, share in zip(CORE_WATTS, _GPU_SHARE, strict=True))
     derived = getattr(generator.config, "derived", None)
+    held = 16 * small["trained"] + small["base_bytes"] if small else 16 * total  # weights, gradients, two moments
+    if small:
+        inner = sum(p.numel() for p in generator.parameters() if id(p) in matrices) + small["in_four_bits"]
+        small["saved_bytes"] = 16 * total - (4 * inner if item == "token" and spec.optimizer == "muon" else 0) - held
     return Estimate(
         name=recipe.name, parameters=total,
         matrices=sum(p.numel() for p in generator.parameters() if id(p) in matrices),
         flops_per_token=flops,
-        memory_bytes=_RUNTIME_BYTES + 16 * total if item != "token" else
+        memory_bytes=_RUNTIME_BYTES + held if item != "token" else
         memory(generator, recipe, max(tables, default=0), chosen.micro_batch * spec.context, precision),
         tokens_per_second=speed, tokens=tokens, steps=max(1, tokens // chosen.batch_tokens), seconds=seconds,
         kwh_low=low, kwh_high=high, precision=precision, peak=peak, utilisation=utilisation,
         source="seen in earlier runs" if seen else "assumed before the first run", sizes=chosen,
-        derived=dict(derived()) if callable(derived) else {}, item=item)
+        derived=dict(derived()) if callable(derived) else {}, item=item, adapter=small)
 
 
 def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home: Path) -> dict[str, Any]:
@@ -193,9 +213,16 @@ def truth(guess: Estimate, result: TrainResult, *, family: str, kind: str, home:
 
 
 def _model(recipe: Recipe, home: Path) -> Generator:
-    """Return the recipe's model: its base, or a new one without memory."""
+    """Return the recipe's model: its base with the adapter, or a new one without memory."""
     from bottega import families
 
+    if recipe.base:
+        base = Bundle.open(find_bundle(recipe.base, home / "models"))
+        check_adapter(recipe, base)
+        generator = started(base)
+        put_adapter(generator, recipe)
+        return generator
+    check_adapter(recipe, None)
     if recipe.codec.kind == "image":
         from bottega.codecs.image import ImageCodec, PictureSpec
         from bottega.core.validate import validate
@@ -215,8 +242,6 @@ def _model(recipe: Recipe, home: Path) -> Generator:
 
         with torch.device("meta"):
             return build_graphs(recipe, GraphCodec.of(recipe.codec.overrides))  # nor are types
-    if recipe.base:
-        return families.load(find_bundle(recipe.base, home / "models"))
     with torch.device("meta"):
         return families.build(recipe.generator, vocab_size=recipe.codec.vocab_size, context=recipe.training.context,
                               special={"bos": 0, "eos": 1, "pad": 2, "end": 3})

@@ -19,11 +19,11 @@ from bottega.core.recipe import Recipe
 from bottega.core.request import Controls
 from bottega.core.validate import validate
 from bottega.data.graphs.dataset import GraphDataset
-from bottega.data.graphs.prepare import prepare_graphs
 from bottega.evaluation.graph_distances import drawn
 from bottega.evaluation.graph_report import write_page
 from bottega.evaluation.graphs import GraphScores, judge_graphs
 from bottega.generation.graphs import CHUNK, GraphEngine
+from bottega.training.media_graphs import Graphs
 
 REPORT = "report.html"
 _QUICK, _WHOLE = 256, 1024  # graphs that are judged
@@ -70,7 +70,7 @@ def judged(bundle: Bundle, home: Path, *, seed: int = 0) -> JudgedGraphs:
     if "recipe" not in bundle.meta or bundle.meta.get("codec") != "graph":
         raise InputError(f"'{bundle.name}' was not trained here on graphs", fix="name a model of graphs")
     recipe = validate(Recipe, bundle.meta["recipe"], where="bottega.json", error=InputError)
-    data = prepare_graphs(recipe.data, GraphCodec.of(recipe.codec.overrides), home=home, seed=recipe.seed)
+    data = Graphs().dataset(recipe, bundle if recipe.base else None, home)
     return judge(bundle, data, seed=seed)
 
 

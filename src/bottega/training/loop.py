@@ -22,7 +22,7 @@ from bottega.core.errors import BottegaError, DivergedError, Interrupted, Recipe
 from bottega.core.files import read_json, write_json
 from bottega.core.progress import say
 from bottega.core.recipe import TrainingSpec
-from bottega.objectives.base import Objective
+from bottega.objectives.base import Lively, Objective
 from bottega.training import checkpoint
 from bottega.training.choices import Choices, choose, optimisers, signature
 from bottega.training.compilation import compiled_loss, compiler_cache
@@ -36,6 +36,7 @@ from bottega.training.step import LossFunction, Outcome, autocast, seed_step, ta
 
 RESOLVED = "resolved.json"
 _CHECKPOINT_SECONDS = 60.0
+_OBJECTIVE = "objective"  # owner, in a checkpoint, of what is neither model nor optimiser
 _DIVERGED = 3.0  # a smoothed loss this many times the first one (plus 1) has left the ground
 
 
@@ -95,6 +96,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
     """
     facts = facts or {}
     generator, folder = objective.generator, run / "checkpoints"
+    lively = objective if isinstance(objective, Lively) else None
     device = next(generator.parameters()).device
     found = checkpoint.newest(folder) if resume else None
     if not resume:
@@ -112,7 +114,10 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
     state = checkpoint.State(step=0, tokens=0, seconds=0.0, facts=facts, choices=choices.model_dump())
     if found is not None:
         state = found[1]
-        _restore_players(players, checkpoint.restore(found[0], generator))
+        kept = checkpoint.restore(found[0], generator)
+        _restore_players(players, kept)
+        if lively:
+            lively.restore(_under(_OBJECTIVE, kept))
         say(f"resumed from {found[0].name}")
     elif resume:
         say("no checkpoint yet: starting from the beginning")
@@ -133,7 +138,8 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         now = state.model_copy(update={"step": step, "tokens": tokens, "seconds": seconds(), "finished": finished,
                                        "cost": cost_before + meter.read(), "metrics": metrics,
                                        "choices": choices.model_dump()})
-        checkpoint.save(folder, now, generator, _player_tensors(players), spec.keep_checkpoints)
+        own = {f"{_OBJECTIVE}/{name}": tensor for name, tensor in lively.tensors().items()} if lively else {}
+        checkpoint.save(folder, now, generator, {**_player_tensors(players), **own}, spec.keep_checkpoints)
         return now
 
     with ExitStack() as stack:
@@ -166,7 +172,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             torch.cuda.reset_peak_memory_stats()  # the estimate is of the steps, not of trying out precisions
         start = last_save = time.perf_counter()  # timing, compiling and the first look are not the budget's
         progress = clock.progress(step, tokens, seconds())
-        while progress < 1 and not stopping and not generator.settled:
+        while progress < 1 and not stopping and not generator.settled and not (lively and lively.settled):
             began = time.perf_counter()
             batches = objective.batch(step)
             work = sum(objective.tokens(batch) for batch in batches)
@@ -195,12 +201,14 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
             if progress >= 1 or (not stopping and _crossed(before, progress, spec.validate_every)):
                 figures = look(final=progress >= 1)
                 metrics = figures or metrics
+            seen = {**outcome.metrics, **(lively.figures() if lively else {})}
             others = {name: o.loss for name, o in outcomes.items()} if len(outcomes) > 1 else None
             log.add(step, tokens=tokens, seconds=round(seconds(), 3), loss=outcome.loss,
                     lr=share * choices.learning_rate, grad_norm=outcome.norm, tokens_per_s=round(pace, 1),
                     peak_share=round(display.share(pace), 4),
-                    metrics=outcome.metrics or None, players=others, validation=figures or None)
-            for advice in generator.warnings(read_history(run)) if figures else ():
+                    metrics=seen or None, players=others, validation=figures or None)
+            history = read_history(run) if figures else []
+            for advice in [*generator.warnings(history), *(lively.warnings(history) if lively and history else ())]:
                 display.note(f"warning: {advice}")
             display.update(step=step, progress=min(progress, 1.0), loss=outcome.loss, rate=pace, seconds=seconds(),
                            watt_hours=lambda: cost_before.energy_wh_high + meter.read().energy_wh_high)
@@ -212,7 +220,10 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
                 last_save = time.perf_counter()
                 progress = clock.progress(step, tokens, seconds()) if spec.budget.minutes else progress
         generator.eval()
-        final = save(finished=progress >= 1 or generator.settled)
+        done = progress >= 1 or generator.settled or bool(lively and lively.settled)
+        if lively and done:
+            metrics = lively.finish() or metrics
+        final = save(finished=done)
     if not final.finished:
         raise Interrupted(f"stopped after step {step}; everything is saved in {folder}",
                           fix="run the same command to go on, 'bottega train' with --resume")
@@ -295,8 +306,13 @@ def _player_tensors(players: dict[str, Optimiser]) -> dict[str, torch.Tensor]:
 
 def _restore_players(players: dict[str, Optimiser], tensors: dict[str, torch.Tensor]) -> None:
     for player, optimiser in players.items():
-        prefix = f"{player}/"
-        optimiser.restore({name[len(prefix):]: t for name, t in tensors.items() if name.startswith(prefix)})
+        optimiser.restore(_under(player, tensors))
+
+
+def _under(owner: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of one owner, by their own names."""
+    prefix = f"{owner}/"
+    return {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _crossed(before: float, after: float, every: float) -> bool:

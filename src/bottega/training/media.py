@@ -36,9 +36,11 @@ from bottega.training import picture_look, picture_report, reward_report, text_o
 from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
+from bottega.training.starting import check_base, started
 
+# objective → kind of records it reads
 _KINDS = {"pretrain": "text", "sft": "chat", "distil": "chat", "dpo": "preference", "orpo": "preference",
-          "reward": "preference", "kto": "rating"}  # objective → kind of records it reads
+          "reward": "preference", "kto": "rating", "grpo": "chat", "ppo": "chat"}
 
 
 class Medium(Protocol):
@@ -51,8 +53,8 @@ class Medium(Protocol):
             RecipeError: parts do not fit each other.
         """
 
-    def dataset(self, recipe: Recipe, home: Path) -> Any:
-        """Prepare the data.
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> Any:
+        """Prepare the data, for a base as its codec sees them.
 
         Raises:
             DataError: it is empty, or of a kind that the objective cannot read.
@@ -93,6 +95,8 @@ class Texts:
 
     def check(self, recipe: Recipe, base: Bundle | None, home: Path) -> None:
         """See `Medium.check`."""
+        if base is not None:
+            check_base(recipe, base)
         if base is None:
             families.family_class(recipe.generator.family).Config.derive(
                 recipe.generator.depth, recipe.codec.vocab_size, recipe.training.context, recipe.generator.overrides)
@@ -108,7 +112,7 @@ class Texts:
             return
         recipe.controls.require(families.family_class(family).understands, family)
 
-    def dataset(self, recipe: Recipe, home: Path) -> Dataset:
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> Dataset:
         """See `Medium.dataset`."""
         dataset = prepare(recipe.data, home=home, seed=recipe.seed)
         wanted = _KINDS.get(recipe.objective.kind, "text")
@@ -168,6 +172,9 @@ class Texts:
             objective = text_objectives.referenced(recipe, generator, codec, dataset, base, settings, home, common)
         elif kind == "distil":
             objective = text_objectives.taught(recipe, generator, codec, dataset, home, common)
+        elif kind in ("grpo", "ppo"):
+            assert base is not None
+            objective = text_objectives.rewarded(recipe, generator, codec, dataset, base, common)
         else:
             objective = build(generator, codec, dataset, **common)
         return objective
@@ -214,16 +221,20 @@ class Pictures:
             raise RecipeError(f"pictures are not trained by objective '{recipe.objective.kind}'",
                               where="objective.kind", fix="write objective: {kind: pictures}")
         if base is not None:
-            raise RecipeError("a model of pictures cannot start from another one yet", where="base",
-                              fix="leave it out")
+            check_base(recipe, base)
+            name = str(base.meta["family"])
+            recipe.controls.require(families.picture_family(name).understands, name)
+            return
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):
             build_pictures(recipe, ImageCodec.of(shape), home)
         family = families.picture_family(recipe.generator.family)
         recipe.controls.require(family.understands, recipe.generator.family)
 
-    def dataset(self, recipe: Recipe, home: Path) -> PictureDataset[ImageCodec]:
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> PictureDataset[ImageCodec]:
         """See `Medium.dataset`."""
+        if base is not None:
+            return prepare_pictures(recipe.data, ImageCodec.load(base.path), home=home, seed=recipe.seed, known=True)
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         return prepare_pictures(recipe.data, ImageCodec.of(shape), home=home, seed=recipe.seed)
 
@@ -239,13 +250,14 @@ class Pictures:
     def generator(self, recipe: Recipe, codec: ImageCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         torch.manual_seed(recipe.seed)
-        return build_pictures(recipe, codec, home)
+        return build_pictures(recipe, codec, home) if base is None else started(base)
 
     def objective(self, recipe: Recipe, dataset: PictureDataset[ImageCodec], codec: ImageCodec, generator: Any,
                   base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
         """See `Medium.objective`."""
         objective: Objective = objectives.objective_class("pictures")(
-            generator, codec, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed)
+            generator, codec, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed,
+            fresh=base is None)
         return objective
 
     def sampler(self, recipe: Recipe, generator: Any, codec: ImageCodec, dataset: PictureDataset[ImageCodec],

@@ -20,6 +20,7 @@ from bottega.families.base import Generator
 from bottega.families.graph import GraphGenerator
 from bottega.objectives.base import Objective
 from bottega.training.sizes import Sizes
+from bottega.training.starting import check_base, started
 
 _SHOWN = 120  # characters of a graph in the terminal
 
@@ -33,13 +34,17 @@ class Graphs:
             raise RecipeError(f"graphs are not trained by objective '{recipe.objective.kind}'", where="objective.kind",
                               fix="write objective: {kind: graphs}")
         if base is not None:
-            raise RecipeError("a model of graphs cannot start from another one", where="base", fix="leave it out")
+            check_base(recipe, base)
+            recipe.controls.require(GraphGenerator.understands, "graph")
+            return
         with torch.device("meta"):
             family = type(build_graphs(recipe, GraphCodec.of(recipe.codec.overrides)))
         recipe.controls.require(family.understands, recipe.generator.family)
 
-    def dataset(self, recipe: Recipe, home: Path) -> GraphDataset[GraphCodec]:
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> GraphDataset[GraphCodec]:
         """See `Medium.dataset`."""
+        if base is not None:
+            return prepare_graphs(recipe.data, GraphCodec.load(base.path), home=home, seed=recipe.seed, known=True)
         return prepare_graphs(recipe.data, GraphCodec.of(recipe.codec.overrides), home=home, seed=recipe.seed)
 
     def codec(self, recipe: Recipe, dataset: GraphDataset[GraphCodec], base: Bundle | None, home: Path) -> GraphCodec:
@@ -53,7 +58,7 @@ class Graphs:
     def generator(self, recipe: Recipe, codec: GraphCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         torch.manual_seed(recipe.seed)
-        return build_graphs(recipe, codec)
+        return build_graphs(recipe, codec) if base is None else started(base)
 
     def objective(self, recipe: Recipe, dataset: GraphDataset[GraphCodec], codec: GraphCodec, generator: Any,
                   base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:

@@ -24,6 +24,7 @@ from bottega.families.tabular import Tabular
 from bottega.objectives.base import Objective
 from bottega.objectives.tables import Stage
 from bottega.training.sizes import Sizes
+from bottega.training.starting import check_base, started
 
 _SHOWN = 4  # rows of a sample; two entities may have more
 _FEW, _NARROW = 2000, 64  # training rows under which a wide network knows them by heart, and the width then
@@ -39,7 +40,12 @@ class Tables:
             raise RecipeError(f"tables are not trained by objective '{recipe.objective.kind}'", where="objective.kind",
                               fix="write objective: {kind: tables}")
         if base is not None:
-            raise RecipeError("a model of a table cannot start from another one", where="base", fix="leave it out")
+            check_base(recipe, base)
+            recipe.controls.require(Tabular.understands, "tabular")
+            if TableCodec.load(base.path).layout is not None:
+                raise RecipeError("a model of sequences cannot be trained further", where="base",
+                                  fix="train one on all rows together")
+            return
         spec = TableCodec.of(recipe.codec.overrides).spec
         if len(set(spec.names)) != len(spec.names):
             raise RecipeError("codec.names holds a name twice", where="codec.names", fix="give each column its own")
@@ -47,8 +53,10 @@ class Tables:
         family.Config.derive(recipe.generator.depth, _FACTS, recipe.generator.overrides)  # type: ignore[arg-type]
         recipe.controls.require(family.understands, recipe.generator.family)
 
-    def dataset(self, recipe: Recipe, home: Path) -> TableDataset[TableCodec]:
+    def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> TableDataset[TableCodec]:
         """See `Medium.dataset`."""
+        if base is not None:
+            return prepare_table(recipe.data, TableCodec.load(base.path), home=home, seed=recipe.seed, known=True)
         return prepare_table(recipe.data, TableCodec.of(recipe.codec.overrides), home=home, seed=recipe.seed)
 
     def codec(self, recipe: Recipe, dataset: TableDataset[TableCodec], base: Bundle | None, home: Path) -> TableCodec:
@@ -62,14 +70,14 @@ class Tables:
     def generator(self, recipe: Recipe, codec: TableCodec, base: Bundle | None, home: Path) -> Generator:
         """See `Medium.generator`."""
         torch.manual_seed(recipe.seed)
-        return build_table(recipe, codec)
+        return build_table(recipe, codec) if base is None else started(base)
 
     def objective(self, recipe: Recipe, dataset: TableDataset[TableCodec], codec: TableCodec, generator: Any,
                   base: Bundle | None, chosen: Sizes, settings: Any, home: Path) -> Objective:
         """See `Medium.objective`."""
         found: Objective = objectives.objective_class("tables")(
             generator, dataset, batch=chosen.batch_tokens, micro_batch=chosen.micro_batch, seed=recipe.seed,
-            stages=stages(codec, dataset))
+            stages=stages(codec, dataset), fresh=base is None)
         return found
 
     def sampler(self, recipe: Recipe, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec],

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,7 +17,8 @@ from bottega.core.bundle import Bundle
 from bottega.core.files import write_atomic
 from bottega.core.lineage import ancestry
 from bottega.evaluation.report import DataCard, ReportData, Stage, write_report
-from bottega.families import picture_family
+from bottega.families.bases import open_generator
+from bottega.families.pictures import PictureGenerator
 from bottega.training.metrics import read_history
 from bottega.training.picture_look import SAMPLES, Data, looks
 
@@ -36,7 +37,7 @@ def stage(bundle: Bundle, data: Data, home: Path, judged: Mapping[str, Any] | No
         reused: it was made by an earlier run.
     """
     meta, run = bundle.meta, home / "runs" / bundle.name
-    generator = picture_family(str(meta["family"])).load(bundle.path)
+    generator = cast(PictureGenerator, open_generator(bundle))
     history, training, choices = read_history(run), meta["training"], meta.get("choices", {})
     settings = {key: value for key, value in generator.config.model_dump(mode="json").items() if value is not None}
     facts = {"parameters": f"{meta['derived'].get('parameters', 0):,}", "steps": f"{training['steps']:,}",

@@ -7,7 +7,7 @@ Pictures are asked for as the held-out ones would be, and judged by a judge trai
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bottega.core.bundle import Bundle
 from bottega.core.errors import DataError, InputError
@@ -21,7 +21,8 @@ from bottega.evaluation.picture_features import Judge
 from bottega.evaluation.picture_judges import kept_judge
 from bottega.evaluation.picture_prompts import Answers, scene_answers
 from bottega.evaluation.pictures import judge_pictures
-from bottega.families import picture_family
+from bottega.families.bases import open_generator
+from bottega.families.pictures import PictureGenerator
 from bottega.training.media import MEDIA
 from bottega.training.picture_look import Data, draw_all, random_wishes
 
@@ -40,7 +41,7 @@ def data_of(bundle: Bundle, home: Path) -> Data:
         raise InputError(f"{bundle.name} {what}: there are no held-out pictures to compare it with",
                          fix="name a model of pictures that 'bottega train' made")
     recipe = validate(Recipe, bundle.meta["recipe"], where=str(bundle.path), error=InputError)
-    data: Data = MEDIA["image"].dataset(recipe, home)
+    data: Data = MEDIA["image"].dataset(recipe, bundle if recipe.base else None, home)
     return data
 
 
@@ -62,7 +63,7 @@ def scores(bundle: Bundle, home: Path, *, n: int = 500, seed: int = 0) -> dict[s
         found: dict[str, Any] = read_json(kept)
         return found
     data = data_of(bundle, home)
-    generator = picture_family(str(bundle.meta["family"])).load(bundle.path)
+    generator = cast(PictureGenerator, open_generator(bundle))
     wished = random_wishes(data, n, seed)
     made = draw_all(generator, data.codec, wished, bundle.controls, seed, f"drawing with {bundle.name}")
     train, test = data.images("train"), data.images("validation")

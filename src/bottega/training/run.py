@@ -23,12 +23,15 @@ from bottega.core.progress import say
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls
 from bottega.evaluation.table_verdict import last_verdict
+from bottega.families.adapter_files import write_adapter
 from bottega.families.base import Generator
+from bottega.families.bases import adapter_meta, load_generator
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
 from bottega.training.media import MEDIA, latents_of
 from bottega.training.sizes import Sizes
+from bottega.training.starting import check_adapter, put_adapter
 from bottega.training.text_objectives import teacher_of
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class _Parts:
                 for key, value in part.items()}
         return {**flat, "seed": self.recipe.seed, "data": self.dataset.digest, "codec": self.codec.digest,
                 "base": self.base.digest if self.base else None,
+                **({"adapter": recipe["adapter"]} if self.recipe.adapter else {}),
                 **({"latents": self.latents.digest} if self.latents else {}),
                 **({"teacher": self.teacher.digest} if self.teacher else {}), "bottega": bottega.__version__}
 
@@ -92,9 +96,10 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     base = Bundle.open(find_bundle(recipe.base, home / "models")) if recipe.base else None
     medium = MEDIA[recipe.codec.kind]
     medium.check(recipe, base, home)
+    check_adapter(recipe, base)
     if base is not None and base.path.resolve() == target.resolve():
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
-    dataset = medium.dataset(recipe, home)
+    dataset = medium.dataset(recipe, base, home)
     codec = medium.codec(recipe, dataset, base, home)
     parts = _Parts(recipe, dataset, codec, base, latents_of(recipe, home), teacher_of(recipe, home), settings)
     facts = parts.facts()
@@ -107,6 +112,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
             raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
                              fix="give the recipe another name")
     generator = medium.generator(recipe, codec, base, home)
+    put_adapter(generator, recipe)
     generator = generator.to("cuda") if torch.cuda.is_available() else generator
     recorded = read_json(run / RESOLVED).get("sizes") if resume and (run / RESOLVED).is_file() else None
     guess = estimate(recipe, home=home, generator=generator, recorded=Sizes(**recorded) if recorded else None)
@@ -179,6 +185,8 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
         "training": {"steps": result.steps, "tokens": result.tokens, "seconds": result.seconds,
                      "tokens_per_second": result.tokens_per_second},
     }
+    if base is not None and recipe.adapter is not None:
+        meta["adapter"] = adapter_meta(base, recipe.adapter)
     parents = [Parent(kind="dataset", name=", ".join(recipe.data.sources), digest=parts.dataset.lineage.digest)]
     licences = list(parts.dataset.lineage.licences)
     for model in (base, parts.latents, parts.teacher):
@@ -193,7 +201,10 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
                        licences=merge_licences(licences), cost=cost)
 
     def write(folder: Path) -> None:
-        generator.save(folder)
+        if base is not None and recipe.adapter is not None:
+            write_adapter(folder, generator, recipe.adapter, base=base.name, plain=load_generator(base))
+        else:
+            generator.save(folder)
         MEDIA[recipe.codec.kind].save_codec(parts.codec, folder, recipe)
 
     card = model_card(recipe, lineage(""), meta, result)

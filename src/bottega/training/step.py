@@ -92,10 +92,10 @@ def gradients(loss: LossFunction, batches: Iterable[Batch], player: str, precisi
 
 def take(loss: LossFunction, batches: list[Batch], player: str, optimiser: Optimiser, *, model: nn.Module,
          precision: str, clip: float, share: float, device: torch.device) -> Outcome:
-    """Do one step of one player; when loss or gradient is not finite the parameters are left as they are."""
+    """Do one step of one player; without a batch, or when loss or gradient is not finite, nothing moves."""
     outcome = _repeatable_gradients(loss, batches, player, optimiser, model, precision, device)
     outcome.norm = optimiser.normalise(outcome.weight, clip)
-    if abs(outcome.loss) < float("inf") and outcome.norm < float("inf"):
+    if batches and abs(outcome.loss) < float("inf") and outcome.norm < float("inf"):
         optimiser.step(share)
     return outcome
 

@@ -18,11 +18,11 @@ from bottega.core.recipe import Recipe
 from bottega.core.table import Table
 from bottega.core.validate import validate
 from bottega.data.tables.dataset import TableDataset
-from bottega.data.tables.prepare import prepare_table
 from bottega.evaluation.table_report import write_page
 from bottega.evaluation.table_verdict import TableVerdict
 from bottega.evaluation.tables import TableScores, judge_table
 from bottega.generation.tables import TableEngine
+from bottega.training.media_tables import Tables
 
 REPORT = "report.html"
 _QUICK, _WHOLE = 2000, 10_000  # rows that are judged
@@ -74,7 +74,7 @@ def judged(bundle: Bundle, home: Path, *, seed: int = 0, quick: bool = False) ->
     if "recipe" not in bundle.meta or bundle.meta.get("codec") != "table":
         raise InputError(f"'{bundle.name}' was not trained here on a table", fix="name a model of a table")
     recipe = validate(Recipe, bundle.meta["recipe"], where="bottega.json", error=InputError)
-    data = prepare_table(recipe.data, TableCodec.of(recipe.codec.overrides), home=home, seed=recipe.seed)
+    data = Tables().dataset(recipe, bundle if recipe.base else None, home)
     return judge(bundle, data, seed=seed, quick=quick)
 
 

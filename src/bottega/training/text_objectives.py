@@ -1,6 +1,6 @@
-"""Objectives of text that need more than a model and data: a frozen reference, a scalar head, a teacher.
+"""Objectives of text that need more than a model and data: a frozen reference, a scalar head, a teacher, a sampler.
 
-`bottega train` with `objective.kind` dpo, kto, reward or distil.
+`bottega train` with `objective.kind` dpo, kto, reward, distil, grpo or ppo.
 """
 
 from __future__ import annotations
@@ -47,6 +47,22 @@ def referenced(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, data
         frozen = families.load(base.path).to(generator.head_weight.device).eval()
         objective.reference = frozen.requires_grad_(False)  # type: ignore[attr-defined]
     return objective  # type: ignore[return-value]
+
+
+def rewarded(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, dataset: Any, base: Bundle,
+             common: dict[str, Any]) -> Objective:
+    """Return grpo or ppo with the engine as sampler, and copies of the base as reference and as value network."""
+    from bottega.training.sampler import EngineSampler
+
+    settings, device = common["settings"], generator.head_weight.device
+    frozen = families.load(base.path).to(device).eval().requires_grad_(False) if settings.needs_reference else None
+    more: dict[str, Any] = {}
+    if hasattr(settings, "critic"):
+        more["trunk"] = families.load(base.path).to(device) if settings.critic == "own" else None
+    sizes = {name: common[name] for name in ("context", "micro_batch", "seed", "settings")}
+    made: Objective = objectives.objective_class(recipe.objective.kind)(
+        generator, frozen, codec, dataset, EngineSampler(generator, codec), **sizes, **more)
+    return made
 
 
 def teacher_of(recipe: Recipe, home: Path) -> Bundle | None:

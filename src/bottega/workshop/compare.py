@@ -1,12 +1,11 @@
 """Champion against challenger on what neither learnt from: the last stage of `bottega improve ALIAS`.
 
 The same held-out pairs, prompts, seeds and cases for both, so that differences are paired. The verdict follows a
-stated rule (`_verdict`); a person decides.
+stated rule (`_verdict`); a person decides. `bottega compare` takes the figures of pairs and of suites from here.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +17,9 @@ from bottega.core.errors import InputError
 from bottega.core.files import canonical_json
 from bottega.core.request import Controls, Message, Request
 from bottega.evaluation import suites
-from bottega.evaluation.statistics import Figure, mean, rate, token_f1
+from bottega.evaluation.paired import LEAST_PROMPTS, SIDES, compared, paired
+from bottega.evaluation.statistics import rate, token_f1
 from bottega.generation.engine import Engine
-
-LEAST_PROMPTS = 6  # of fewer, all could go one way by chance more than once in forty
-_DRAWS = 2000
-_Z = 1.96
 
 
 def compare(champion: Path, challenger: Path, held_out: Sequence[Mapping[str, Any]],
@@ -47,7 +43,36 @@ def compare(champion: Path, challenger: Path, held_out: Sequence[Mapping[str, An
         InputError: no held-out pair fits the models' context.
     """
     engines = [Engine.open(path) for path in (champion, challenger)]
-    used, scores = [], []
+    found, used, owners = likelihoods(engines, held_out)
+    sampled = [_sample(engine, used, owners) for engine in engines]
+    likeness = [[token_f1(answers[owner], row["chosen"]) - token_f1(answers[owner], row["rejected"])
+                 for owner, row in zip(owners, used, strict=True)] for answers, _, _ in sampled]
+    found |= {
+        "likeness": paired(likeness, owners),
+        "length": _sides([tokens / len(answers) for answers, tokens, _ in sampled]),
+        "seconds_per_token": _sides([seconds / max(1, tokens) for _, tokens, seconds in sampled]),
+        "suites": skills(engines, suite_names, cases=cases),
+    }
+    verdict, sentence = _verdict(found)
+    return {**found, "verdict": verdict, "sentence": sentence}
+
+
+def likelihoods(engines: Sequence[Engine], held_out: Sequence[Mapping[str, Any]]) -> tuple[
+        dict[str, Any], list[Mapping[str, Any]], list[str]]:
+    """Return what both models think of the held-out pairs: how likely the chosen and the rejected answers are.
+
+    Args:
+        engines: champion and challenger.
+        held_out: `messages`, `chosen`, `rejected`.
+
+    Returns:
+        `pairs`, `prompts`, `left_out`, `choice_accuracy`, `margin` and `chosen_logprob` (see `compare`); the pairs that
+        fit both contexts; and the prompt of each as canonical JSON.
+
+    Raises:
+        InputError: no held-out pair fits the models' context.
+    """
+    used, scores = list[Mapping[str, Any]](), []
     for row in held_out:
         try:
             scores.append([_scores(engine, row) for engine in engines])
@@ -60,24 +85,28 @@ def compare(champion: Path, challenger: Path, held_out: Sequence[Mapping[str, An
     owners = [canonical_json(row["messages"]) for row in used]
     chosen, rejected = np.array(scores).T  # each [models, pairs]
     margins = chosen - rejected
-    sampled = [_sample(engine, used, owners) for engine in engines]
-    likeness = [[token_f1(answers[owner], row["chosen"]) - token_f1(answers[owner], row["rejected"])
-                 for owner, row in zip(owners, used, strict=True)] for answers, _, _ in sampled]
-    found: dict[str, Any] = {
-        "pairs": len(used), "prompts": len(set(owners)), "left_out": len(held_out) - len(used),
-        "choice_accuracy": _sides([rate(int((margin > 0).sum()), len(used)) for margin in margins]),
-        "margin": _paired(margins, owners), "chosen_logprob": _paired(chosen, owners),
-        "likeness": _paired(likeness, owners),
-        "length": _sides([tokens / len(answers) for answers, tokens, _ in sampled]),
-        "seconds_per_token": _sides([seconds / max(1, tokens) for _, tokens, seconds in sampled]),
-        "suites": {name: _suite(engines, name, cases) for name in suite_names if name in suites.names()},
-    }
-    verdict, sentence = _verdict(found)
-    return {**found, "verdict": verdict, "sentence": sentence}
+    return {"pairs": len(used), "prompts": len(set(owners)), "left_out": len(held_out) - len(used),
+            "choice_accuracy": _sides([rate(int((margin > 0).sum()), len(used)) for margin in margins]),
+            "margin": paired(margins, owners), "chosen_logprob": paired(chosen, owners)}, used, owners
+
+
+def skills(engines: Sequence[Engine], names: Sequence[str], *, cases: int) -> dict[str, Any]:
+    """Return each suite's figures of both models side by side, case by case compared; unknown suites are passed over.
+
+    `fell`: the challenger is worse beyond chance (see `paired.compared`).
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        if name not in suites.names():
+            continue
+        before, after = (suites.values(name, lambda requests, engine=engine: [  # type: ignore[misc]
+            result.outputs[0].text for result in engine.generate_many(requests)], cases=cases) for engine in engines)
+        found[name] = {key: compared(values, after[key]) for key, values in before.items()}
+    return found
 
 
 def _sides(values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(("champion", "challenger"), values, strict=True))
+    return dict(zip(SIDES, values, strict=True))
 
 
 def _messages(row: Mapping[str, Any]) -> list[Message]:
@@ -103,33 +132,6 @@ def _sample(engine: Engine, rows: Sequence[Mapping[str, Any]],
     seconds = time.perf_counter() - began
     texts = [result.outputs[0].text for result in results]
     return (dict(zip(talks, texts, strict=True)), sum(len(result.outputs[0].tokens) for result in results), seconds)
-
-
-def _paired(values: Sequence[Any], owners: Sequence[str]) -> dict[str, Figure]:
-    """Return both means and the mean change; its interval is a bootstrap over prompts (Efron 1979), seeded.
-
-    Pairs about one prompt are not independent: each prompt counts as the mean of its pairs.
-    """
-    prompts = sorted(set(owners))
-    means = [np.array([np.mean([value for value, owner in zip(side, owners, strict=True) if owner == prompt])
-                       for prompt in prompts]) for side in values]
-    change = means[1] - means[0]
-    draws = change[np.random.default_rng(0).integers(0, len(change), (_DRAWS, len(change)))].mean(axis=1)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return {"champion": mean(means[0].tolist()), "challenger": mean(means[1].tolist()),
-            "change": Figure(value=float(change.mean()), low=float(low), high=float(high), n=len(change))}
-
-
-def _suite(engines: Sequence[Engine], name: str, cases: int) -> dict[str, Any]:
-    """Return a suite's figures side by side; `fell`: by more than the 95 % interval of the difference."""
-    before, after = (suites.run(name, lambda requests, engine=engine: [  # type: ignore[misc]
-        result.outputs[0].text for result in engine.generate_many(requests)], cases=cases) for engine in engines)
-    return {key: {**_sides([old, after[key]]), "fell": _fell(old, after[key])} for key, old in before.items()}
-
-
-def _fell(old: Figure, new: Figure) -> bool:
-    error = math.hypot(old["high"] - old["low"], new["high"] - new["low"]) / (2 * _Z)
-    return old["value"] - new["value"] > _Z * error
 
 
 def _verdict(found: Mapping[str, Any]) -> tuple[str, str]:

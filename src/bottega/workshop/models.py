@@ -153,6 +153,10 @@ class Models:
             InputError, CorruptError: see `add`.
         """
         bundle = Bundle.open(path)
+        if "adapter" in bundle.meta:
+            from bottega.families.bases import base_of
+
+            base_of(bundle)  # without it nothing can be made
         objective = str(bundle.meta.get("objective") or "")
         made = int(datetime.fromisoformat(bundle.lineage.made).timestamp())
         served = Served(bundle.name, bundle.name, bundle.digest, False, objective in ANSWERING, made,

@@ -29,6 +29,7 @@ from bottega.core.files import MANIFEST, atomic_dir, canonical_json, digest_json
 from bottega.core.lineage import UNKNOWN_LICENCE, Licence, Lineage, Parent, merge_licences
 from bottega.core.progress import say
 from bottega.workshop import feedback, registry, settings
+from bottega.workshop.judgements import Judgement
 from bottega.workshop.store import Store
 
 TRAINING, HELD_OUT = "preferences.jsonl", "held-out.jsonl"
@@ -60,7 +61,7 @@ class Collected:
     @property
     def prompts(self) -> list[str]:
         """The different prompts, as canonical JSON."""
-        return sorted({_prompt(row) for row in self.pairs})
+        return sorted({prompt_of(row) for row in self.pairs})
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,42 @@ def collect(store: Store, models: Sequence[str] | None = None) -> Collected:
                      sorted({pair.model_digest for pair in used}), sorted({pair.rater for pair in used}))
 
 
+def judgements(store: Store, models: Sequence[str] | None = None, *, training: bool = False,
+               single: bool = False) -> tuple[list[Judgement], list[str]]:
+    """Return what stands of the feedback word by word, and the digests of the rated models.
+
+    In which order a choice was shown is not known, so the answers stand in the order of their words. Raters have
+    names that tell nobody.
+
+    Args:
+        store: the workshop's store.
+        models: names of the models whose outputs count; None: all.
+        training: only what may be used for training; edits too, which are nobody's choice between two.
+        single: thumbs and scores of one answer instead of choices between two.
+    """
+    key = settings.secret(store)
+    found: dict[tuple[str, str], Judgement] = {}
+    digests: set[str] = set()
+    said: Sequence[feedback.Rated | feedback.Pair] = feedback.rated(store, models) if single else \
+        feedback.pairs(store, models if models is None else list(models))
+    for each in said:
+        if training and not each.consent:
+            continue
+        rater = settings.keyed(key, f"rater {each.rater}")[:12]
+        if isinstance(each, feedback.Rated):
+            answers: tuple[str, ...] = (each.answer,)
+            label = 1 if each.good else -1
+        elif training or each.source == "choice":
+            answers = tuple(sorted((each.chosen, each.rejected)))
+            label = 1 if each.chosen == answers[0] else -1
+        else:
+            continue
+        item = digest_json([each.messages, answers])[:16]
+        found[item, rater] = Judgement(item, rater, each.messages, answers, label, shown=False)
+        digests.add(each.model_digest)
+    return list(found.values()), sorted(digests)
+
+
 def divide(collected: Collected) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the pairs to learn from and the held-out ones: about a quarter of the prompts, at least three.
 
@@ -174,10 +211,10 @@ def divide(collected: Collected) -> tuple[list[dict[str, Any]], list[dict[str, A
         raise InputError(f"there {'is 1 preference pair' if found == 1 else f'are {found} preference pairs'} to learn "
                          f"from, and at least {LEAST_PAIRS} are needed",
                          where="; ".join(f"{n} {reason}" for reason, n in collected.left_out.items()), fix=how)
-    held_out = _held_out(collected.prompts)
+    kept_back = held_out(collected.prompts)
     sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
     for row in collected.pairs:
-        sides[_prompt(row) in held_out].append(row)
+        sides[prompt_of(row) in kept_back].append(row)
     if len(sides[0]) < _LEAST_TRAINING:
         raise InputError(f"the {found} preference pairs are about {len(collected.prompts)} different prompts; with "
                          f"some held out, {len(sides[0])} pairs are left to learn from", fix=how)
@@ -200,41 +237,42 @@ def export(store: Store, home: Path, models: Sequence[str] | None = None, *, fol
         ResourceError: the disk is full.
     """
     collected = collect(store, models)
-    training, held_out = divide(collected)
+    training, measured = divide(collected)
     ids = digest_json(sorted(id for row in collected.pairs for id in row["feedback"]))
-    digest = digest_json([training, held_out, ids, licence])
+    digest = digest_json([training, measured, ids, licence])
     path = folder or home / "feedback" / digest[:16]
     if folder is None and path.is_dir():
         try:
             return PreferenceSet.open(path)
         except CorruptError as error:
             say(f"warning: the preferences are written again: {error.problem}")
-    parents, licences = _parents(home, collected.models)
+    parents, licences = parents_of(home, collected.models)
     facts = {"digest": digest, "feedback": ids, "models": collected.models, "pairs": len(training),
-             "held_out": len(held_out), "prompts": len(collected.prompts),
+             "held_out": len(measured), "prompts": len(collected.prompts),
              "raters": _nameless(store, collected.raters, ids), "contradictions": collected.contradictions,
              "left_out": collected.left_out}
     with atomic_dir(path, replace=folder is None) as temporary:
-        _write(temporary / TRAINING, training)
-        _write(temporary / HELD_OUT, held_out)
+        write_rows(temporary / TRAINING, training)
+        write_rows(temporary / HELD_OUT, measured)
         Lineage(kind="dataset", name=f"feedback-{digest[:16]}", content=digest_json(file_table(temporary)),
                 parents=parents, step="feedback", parameters=facts,
                 licences=merge_licences([*licences, Licence(spdx=licence)])).save(temporary)
     return PreferenceSet.open(path)
 
 
-def _held_out(prompts: Iterable[str]) -> set[str]:
-    """Return the prompts nobody learns from: those whose keyed hash is low, and the lowest when they are too few.
+def held_out(prompts: Iterable[str], *, least: int = _LEAST_HELD_OUT) -> set[str]:
+    """Return the prompts nobody learns from: those whose keyed hash is low, and the `least` lowest at any rate.
 
     A prompt among the lowest of a set is among the lowest of every part of the set it is in.
     """
     ordered = sorted((int.from_bytes(hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), key=_KEY,
                                                      digest_size=8).digest(), "big"), prompt) for prompt in prompts)
     low = sum(draw < _SHARE * 2**64 for draw, _ in ordered)
-    return {prompt for _, prompt in ordered[:max(low, _LEAST_HELD_OUT)]}
+    return {prompt for _, prompt in ordered[:max(low, least)]}
 
 
-def _prompt(row: dict[str, Any]) -> str:
+def prompt_of(row: dict[str, Any]) -> str:
+    """Return the turns before the answers as canonical JSON."""
     return canonical_json(row["messages"])
 
 
@@ -244,7 +282,7 @@ def _nameless(store: Store, raters: list[str], ids: str) -> list[str]:
     return sorted(settings.keyed(key, f"{ids} {rater}") for rater in raters)
 
 
-def _parents(home: Path, digests: list[str]) -> tuple[list[Parent], list[Licence]]:
+def parents_of(home: Path, digests: list[str]) -> tuple[list[Parent], list[Licence]]:
     """Return the rated models that are still in the workshop, and their licences."""
     parents, licences = [], []
     for path in sorted(bundles(home / "models")):
@@ -260,6 +298,7 @@ def _parents(home: Path, digests: list[str]) -> tuple[list[Parent], list[Licence
     return parents, licences
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as JSONL, each as canonical JSON."""
     # Half of a surrogate pair is no UTF-8; its backslash form is what JSON calls it.
     path.write_bytes("".join(f"{canonical_json(row)}\n" for row in rows).encode("utf-8", "backslashreplace"))

@@ -164,6 +164,10 @@ class FeedbackRow(Base):
     rejected: Mapped[str | None] = mapped_column(ForeignKey("outputs.id"), index=True)
     value: Mapped[int | None]
     text: Mapped[str | None]
+    score: Mapped[float | None]
+    scale: Mapped[list[Any] | None]  # lowest and highest score
+    span: Mapped[list[Any] | None]  # first character of a critique and the one after the last
+    aspect: Mapped[str | None]
     reasons: Mapped[list[Any]]
     consent: Mapped[bool]
     replaced_by: Mapped[str | None]

@@ -24,7 +24,7 @@ from bottega.core.errors import BottegaError, BusyError, InputError
 from bottega.core.files import clear_disk_errors
 from bottega.workshop import database
 
-HEAD = "0002"  # the newest migration
+HEAD = "0003"  # the newest migration
 VERSION_TABLE = "bottega_version"
 _SILENT = "60s"  # a writer that says nothing for so long has lost its machine or its network: PostgreSQL drops it
 _LOCK = 0x626F7474656761  # "bottega", the advisory lock of PostgreSQL
@@ -192,7 +192,7 @@ class Store:
         if version is not None and version not in known:
             raise InputError(f"the database {self.shown} was written by a newer Bottega (schema {version}, this one "
                              f"knows {HEAD})", fix="install the newer version: pip install --upgrade bottega")
-        command.upgrade(config, "head")
+        command.upgrade(config, HEAD)
 
 
 def _lock(file: int) -> bool:

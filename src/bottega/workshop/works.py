@@ -215,8 +215,10 @@ def _forget_some(store: Store, now: datetime) -> int:
         session.execute(update(OutputRow).where(OutputRow.work.in_([row.id for row in old]))
                         .values(text=None, tokens=[], steps=None, file=None),
                         execution_options={"synchronize_session": False})
-        said = or_(FeedbackRow.text.is_not(None), FeedbackRow.reasons != literal([], Json))
-        session.execute(update(FeedbackRow).where(FeedbackRow.created <= limit, said).values(text=None, reasons=[]),
+        said = or_(FeedbackRow.text.is_not(None), FeedbackRow.reasons != literal([], Json),
+                   FeedbackRow.aspect.is_not(None), FeedbackRow.span.is_not(None))
+        nothing: dict[str, Any] = {"text": None, "reasons": [], "aspect": None, "span": None}
+        session.execute(update(FeedbackRow).where(FeedbackRow.created <= limit, said).values(nothing),
                         execution_options={"synchronize_session": False})
         if old:
             audit.append(session, actor="retention", action="forget", subject="works",

@@ -30,4 +30,6 @@ BUILTIN: dict[str, Callable[[], Iterator[Record]]] = {
     "house-tone": _records("house_tone"),
     "grounded-answers": _records("grounded_answers"),
     "code-that-parses": _records("code_that_parses"),
+    "arithmetic": _records("arithmetic"),
+    "json-cards": _records("json_cards"),
 }

@@ -57,6 +57,9 @@ class GraphCodec(Protocol):
     def broken(self, graph: Graph) -> str:
         """Return why a graph breaks the rule."""
 
+    def foreign(self, graph: Graph) -> str:
+        """Return what of a graph the codec does not know."""
+
     def encode(self, graph: Graph) -> Coded:
         """Return a graph in numbers."""
 

@@ -35,7 +35,8 @@ _FEWEST = 2
 _Named = tuple[str, Graph]  # what decides the split of a graph comes first
 
 
-def prepare_graphs(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -> GraphDataset[Codec]:
+def prepare_graphs(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0,
+                   known: bool = False) -> GraphDataset[Codec]:
     """Prepare graphs, or return the set that was made from the same input and settings before.
 
     Args:
@@ -44,6 +45,8 @@ def prepare_graphs(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -
         codec: that knows the settings only, `GraphCodec.of(settings)`.
         home: the workshop; datasets lie in its data folder.
         seed: recorded in the lineage; neither the graphs nor their split depend on it.
+        known: the codec knows its types already: those of a model that is trained further. Graphs with others, or more
+            nodes than its largest, are left out.
 
     Raises:
         InputError: a source is not there.
@@ -57,17 +60,18 @@ def prepare_graphs(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -
             raise RecipeError(f"graphs have no data.{setting}: {value}", where=f"data.{setting}",
                               fix="leave it out; the rule of graphs is codec.rule")
     try:
-        return _prepare(spec, codec, home, seed)
+        return _prepare(spec, codec, home, seed, known)
     except KeyboardInterrupt:
         raise Interrupted("data preparation was stopped", where=str(home / "data"),
                           fix="run the same command again") from None
 
 
-def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> GraphDataset[Codec]:
+def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -> GraphDataset[Codec]:
     meter = CostMeter()
     remove_unfinished(home / "data")
     inputs = [source if source in KINDS else _digest(Path(source)) for source in spec.sources]
-    key = digest_json([spec.model_dump(mode="json"), codec.describe(), code_digest(), np.__version__, inputs])
+    key = digest_json([spec.model_dump(mode="json"), codec.digest if known else codec.describe(), code_digest(),
+                       np.__version__, inputs])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec.sources[0]).stem).strip("-.") or "graphs"
     path = home / "data" / f"{name}-{key[:12]}"
     if path.is_dir():
@@ -76,11 +80,11 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> GraphDatase
         except CorruptError as error:
             say(f"preparing again: {error.problem}")
     found, form, read = _read(spec)
-    codec = codec.learn([graph for graph, _ in found], form)
+    codec = codec if known else codec.learn([graph for graph, _ in found], form)
     parts: dict[Any, list[_Named]] = {split: [] for split in SPLITS}
     broken: Counter[str] = Counter()
     for graph, origin in track(found, "checking graphs", len(found)):
-        reason, name = codec.broken(graph), origin
+        reason, name = codec.broken(graph) or (codec.foreign(graph) if known else ""), origin
         if not reason and not origin:
             try:
                 name = codec.key(graph)
@@ -99,7 +103,7 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> GraphDatase
     for few, many in (("validation", "train"), ("train", "validation")):
         if not parts[few]:
             parts[few], parts[many] = _moved(parts[many])
-    codec = codec.learn([graph for _, graph in kept], form)
+    codec = codec if known else codec.learn([graph for _, graph in kept], form)
     graphs = {split: [graph for _, graph in part] for split, part in parts.items()}
     with atomic_dir(path, replace=True) as folder:
         with timed(f"writing {len(kept):,} graphs"):

@@ -36,7 +36,8 @@ _SPOOL = "pixels.raw"
 _AT_ONCE = 4096  # pictures copied from the spool in one go
 
 
-def prepare_pictures(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -> PictureDataset[Codec]:
+def prepare_pictures(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0,
+                     known: bool = False) -> PictureDataset[Codec]:
     """Prepare a set of pictures, or return the one that was made from the same inputs and settings before.
 
     Args:
@@ -46,11 +47,13 @@ def prepare_pictures(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0)
         home: the workshop; datasets lie in its data folder.
         seed: recorded in the lineage. The split does not depend on it, so that runs with several seeds are compared
             on the same held-out pictures.
+        known: the codec knows its classes and words already: those of a model that is trained further.
 
     Raises:
         InputError: a source is not there.
         RecipeError: a setting that pictures do not have.
-        DataError: a source is not readable as a whole, or fewer than two pictures are left; counts are named.
+        DataError: a source is not readable as a whole, fewer than two pictures are left (counts are named), or one has
+            a class that a known codec has not.
         MissingExtraError: a built-in set without the `images` extra.
         ResourceError: the disk is full.
         Interrupted: Ctrl-C; nothing half done is left.
@@ -60,18 +63,18 @@ def prepare_pictures(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0)
             raise RecipeError(f"pictures have no {setting}: {value}", where=f"data.{setting}",
                               fix="leave it out; it is about texts")
     try:
-        return _prepare(spec, codec, home, seed)
+        return _prepare(spec, codec, home, seed, known)
     except KeyboardInterrupt:
         raise Interrupted("data preparation was stopped", where=str(home / "data"),
                           fix="run the same command again") from None
 
 
-def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> PictureDataset[Codec]:
+def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -> PictureDataset[Codec]:
     meter = CostMeter()
     remove_unfinished(home / "data")
     sources = open_sources(spec, codec)
-    key = digest_json([spec.model_dump(mode="json"), codec.describe(), code_digest(), PIL.__version__, np.__version__,
-                       [[source.name, source.identity()] for source in sources]])
+    key = digest_json([spec.model_dump(mode="json"), codec.describe(), known, code_digest(), PIL.__version__,
+                       np.__version__, [[source.name, source.identity()] for source in sources]])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec.sources[0]).name).strip("-.") or "pictures"
     path = home / "data" / f"{name}-{key[:12]}"
     if path.is_dir():
@@ -87,7 +90,13 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> PictureData
         dropped = rows.split(spec.validation, spec.exact_duplicates)
         if dropped is None:
             raise _nothing(spec, skips, rows)
-        codec = codec.learn(rows.classes(), (row.caption for row in rows.of("train")))
+        if known:
+            new = [name for name in rows.classes() if name not in codec.classes]
+            if new:
+                raise DataError(f"the base knows no class '{new[0]}'", where=", ".join(spec.sources),
+                                fix=f"use {', '.join(codec.classes[:20])}" if codec.classes else "leave classes out")
+        else:
+            codec = codec.learn(rows.classes(), (row.caption for row in rows.of("train")))
         shortened = rows.shorten(codec.shorten)
         for split in SPLITS:
             _write(folder / _SPOOL, folder / images_file(split), [row.place for row in rows.of(split)], codec)

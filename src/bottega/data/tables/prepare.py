@@ -33,7 +33,8 @@ _FEWEST = 20  # rows among which anyone can hide
 _TYPES = {"number": "sc:Float", "integer": "sc:Integer", "datetime": "sc:DateTime", "boolean": "sc:Boolean"}
 
 
-def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) -> TableDataset[Codec]:
+def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0,
+                  known: bool = False) -> TableDataset[Codec]:
     """Prepare a table, or return the one that was made from the same input and settings before.
 
     Args:
@@ -43,6 +44,8 @@ def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) ->
             steps (`core/table_sequences.py`), and no entity is on both sides of the split.
         home: the workshop; datasets lie in its data folder.
         seed: recorded in the lineage; the split does not depend on it, so that seeds are compared on the same rows.
+        known: the codec knows its columns and codes already: those of a model that is trained further. Levels it never
+            saw count as rare ones, numbers outside take the nearest code.
 
     Raises:
         InputError: the source is not there.
@@ -62,17 +65,17 @@ def prepare_table(spec: DataSpec, codec: Codec, *, home: Path, seed: int = 0) ->
         raise RecipeError(f"codec.order is '{codec.spec.order}', but no column says which rows belong together",
                           where="codec.order", fix="say it with codec.entity")
     try:
-        return _prepare(spec, codec, home, seed)
+        return _prepare(spec, codec, home, seed, known)
     except KeyboardInterrupt:
         raise Interrupted("data preparation was stopped", where=str(home / "data"),
                           fix="run the same command again") from None
 
 
-def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDataset[Codec]:
+def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -> TableDataset[Codec]:
     meter, source = CostMeter(), spec.sources[0]
     remove_unfinished(home / "data")
-    key = digest_json([spec.model_dump(mode="json"), codec.describe(), code_digest(), np.__version__,
-                       *map(identity, spec.sources)])
+    key = digest_json([spec.model_dump(mode="json"), codec.digest if known else codec.describe(), code_digest(),
+                       np.__version__, *map(identity, spec.sources)])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-.") or "table"
     path = home / "data" / f"{name}-{key[:12]}"
     if path.is_dir():
@@ -85,8 +88,12 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
         if entity:
             whole, layout = read_sequences(spec.sources, codec.spec, spec.limit)
         else:
-            data, schema = infer(read(source, codec.spec.names).slice(0, spec.limit), codec.spec.columns, source)
-            whole, layout = Table(schema, data), None
+            rows, kinds = read(source, codec.spec.names).slice(0, spec.limit), codec.spec.columns
+            if known:
+                _same_columns(codec.schema.names, rows.column_names, source)
+                kinds = {column.name: column.kind for column in codec.schema.columns}
+            data, schema = infer(rows, kinds, source)
+            whole, layout = Table(codec.schema if known else schema, data), None
     count, unit, dropped = len(whole), f"'{entity}'" if entity else "row", {}
     for rule in codec.declare(whole.schema):
         broken = rule.broken(whole)
@@ -109,7 +116,7 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
     tables = {split: part.table for split, part in wide.items()} or parts
     with atomic_dir(path, replace=True) as folder:
         with timed(f"learning the codes of {len(whole.schema.names)} columns"):
-            codec = codec.learn(tables["train"], layout, wide["train"].owner if layout else None)
+            codec = codec if known else codec.learn(tables["train"], layout, wide["train"].owner if layout else None)
         for split in SPLITS:
             _write(folder, split, tables[split], codec)
         codec.save(folder)
@@ -129,6 +136,18 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int) -> TableDatase
                 parameters={**spec.model_dump(mode="json"), "table": codec.describe()},
                 licences=merge_licences([licence]), cost=meter.read()).save(folder)
     return TableDataset.open(path, type(codec))
+
+
+def _same_columns(known: list[str], found: list[str], source: str) -> None:
+    """Refuse rows that have other columns than the model they are for.
+
+    Raises:
+        DataError: a column is missing, or one too many.
+    """
+    odd = sorted(set(known) ^ set(found))
+    if odd:
+        raise DataError(f"{source} {'lacks the column' if odd[0] in known else 'has a column that the base lacks:'} "
+                        f"'{odd[0]}'", where=source, fix=f"give the columns {', '.join(known[:20])}")
 
 
 def _all_of(table: Table, entity: str, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -47,15 +47,20 @@ function table(comparison) {
     milliseconds_per_token: { champion: 1000 * champion, challenger: 1000 * challenger } };
   const known = Object.entries(suites).flatMap(([suite, figures]) => Object.entries(figures)
     .map(([name, sides]) => row(`${suite}: ${name.replaceAll("_", " ")}`, sides, true)));
-  const measured = Object.entries(MEASURES).map(([name, [label, percent]]) => row(label, figures[name], percent));
+  const measured = Object.entries(MEASURES).filter(([name]) => figures[name])
+    .map(([name, [label, percent]]) => row(label, figures[name], percent));
+  const judges = Object.entries(comparison.judges ?? {}).map(([name, { win_rate: { rate, prompts } }]) => h("tr", {},
+    h("th", { scope: "row" }, `won by ${name}`), h("td"), h("td.figure", {}, number(rate.value, true)),
+    h("td.figure", {}, interval(rate, true), ` of ${prompts} prompts`)));
   return [
     h("div.row", {}, h(`span.chip.${VERDICTS[verdict] ?? "warn"}`, { testid: "verdict" }, verdict),
       h("span.small", {}, sentence)),
     h("div.wide", {}, h("table", { testid: "comparison" },
-      h("thead", {}, h("tr", {}, h("th", {}, `On ${pairs} held-out pairs of ${prompts} prompts`),
+      h("thead", {}, h("tr", {}, h("th", {}, pairs ? `On ${pairs} held-out pairs of ${prompts} prompts`
+        : `On ${comparison.questions?.answered} questions`),
         h("th.figure", {}, "Today"),
         h("th.figure", {}, "Challenger"), h("th.figure", {}, "Change, 95 % interval"))),
-      h("tbody", {}, measured, known))),
+      h("tbody", {}, judges, measured, known))),
   ];
 }
 
@@ -81,6 +86,8 @@ function show(improvement) {
     stages(status),
     ...(improvement.error ? [h("div.notice.bad", {}, improvement.error)] : []),
     ...(improvement.comparison ? table(improvement.comparison) : []),
+    ...(improvement.comparison?.report ? [h("p", {}, h("a", { testid: "report",
+      href: `/studio/improvements/${encodeURIComponent(improvement.id)}/report` }, "The whole report"))] : []),
     ...(improvement.reason ? [h("p.small.muted", {}, `${improvement.decided_by}: ${improvement.reason}`)] : []),
     ...(status === "waiting" ? [h("div.row", {},
       decision("check", "Approve", "approve", "main"), decision("close", "Reject", "reject", "danger"))] : []));
