@@ -82,7 +82,8 @@ def stage(folder: Path, name: str, rows: Sequence[dict[str, Any]], base: str, ob
         "training": {"budget": {"steps": count}, "context": CONTEXT, "batch_tokens": BATCH,
                      "micro_batch": BATCH // CONTEXT, "learning_rate": rates[0], "learning_rate_rest": rates[1],
                      "weight_decay": decay, "precision": "bf16", "compile": "off", "sample_every": 0,
-                     "validate_every": 0.5, "checkpoint_every": 50}}), home=folder / "workshop", resume=True, report=False)
+                     "validate_every": 0.5, "checkpoint_every": 50}}),
+        home=folder / "workshop", resume=True, report=False)
 
 
 def backbone(folder: Path, data: Path) -> Bundle:
