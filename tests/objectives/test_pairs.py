@@ -145,7 +145,7 @@ def judge(codec: TextCodec, seed: int = 1) -> RewardModel:  # noqa: F811
 
 def test_the_reward_loss_equals_its_paper(codec: TextCodec) -> None:  # noqa: F811
     data = pairs(5, 2)
-    data.splits["train"][3]["meta"] = {"strength": 2}
+    data.splits["train"][3]["margin"] = 2.0
     judging = RewardModel(shaken(codec, 1)).eval()
     torch.nn.init.normal_(judging.value.weight)
     found = Reward(judging, codec, data, settings=RewardSettings(margin=0.4, centre=0.05), **SIZES)

@@ -92,8 +92,9 @@ class Distil(SFT):
 
     def _slice(self, ours: Tensor, theirs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return summed cross-entropy, summed divergence and how many first guesses are right."""
-        logits, wanted = self.generator.head(ours).float(), self.teacher.head(theirs).float()
+        logits = self.generator.head(ours).float()
         with torch.no_grad():
+            wanted = self.teacher.head(theirs).float()
             right = (logits.argmax(-1) == targets).sum().float()
         soft = divergence(wanted, logits, self.options.temperature, self.options.divergence)
         return F.cross_entropy(logits, targets, reduction="sum"), soft.sum(), right

@@ -26,8 +26,8 @@ class Settings(Strict):
     """Keys of `objective` besides `kind`.
 
     Attributes:
-        margin: by how much chosen answers should lead. A pair whose record says `meta.strength` (how much better, 1 is
-            usual) takes that many times the margin.
+        margin: by how much chosen answers should lead. A pair whose record says its own `margin` (how much better, 1
+            is usual) takes that many times this one.
         centre: weight of the squared sum of a pair's rewards; 0.01 is usual, 0 is off.
         dropout: share of the last hidden state that the head does not see while training, against learning by heart.
     """
@@ -64,9 +64,7 @@ class Reward(PairObjective):
             ids = np.asarray(codec.encode_chat([*item["messages"], {"role": "assistant", "content": answer}]), np.int64)
             return Row(ids, np.where(np.arange(len(ids)) == len(ids) - 1, ids, IGNORED))
 
-        strength = (item.get("meta") or {}).get("strength", 1.0)
-        return Pair(whole(item["chosen"]), whole(item["rejected"]),
-                    float(strength) if isinstance(strength, int | float) else 1.0)
+        return Pair(whole(item["chosen"]), whole(item["rejected"]), float(item.get("margin") or 1.0))
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return the summed loss over pairs, `weight` their number; see the module for the formula."""
