@@ -1,4 +1,4 @@
-"""Tools as text: what may be called, and what was called, written inside ordinary turns; `tests/codecs/test_tools.py`.
+"""Tools as text: what may be called, and what was called, written inside ordinary turns; `tests/codecs/test_masks.py`.
 
 A model sees and says plain text. So the tools of a conversation stand at the end of its system turn, one JSON object a
 line, and a call stands at the end of an assistant turn:

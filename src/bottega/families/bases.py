@@ -1,7 +1,7 @@
 """Models of any family from their bundles, adapters on their bases; a base is in memory once for all its adapters.
 
 An adapter's bundle names its base by digest. It is looked for where the bundle lies, in the workshop's models, and at
-the path where it was; `pytest tests/families/test_bases.py` moves, changes and removes one.
+the path where it was; `pytest tests/training/test_adapter_training.py` moves and changes one.
 """
 
 from __future__ import annotations

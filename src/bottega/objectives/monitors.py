@@ -3,7 +3,7 @@
 A policy that is optimised against a reward finds what the reward forgot (Gao, Schulman and Hilton 2022,
 arXiv 2210.10760). The surest sign is held out: the reward still rises while a check that is not rewarded falls. Others
 are drift from the reference, answers that grow or repeat, and a distribution that no longer varies before the task is
-learned. `pytest tests/objectives/test_monitors.py`; `benchmarks/rl.py` plants a loophole and watches it being caught.
+learned. `pytest tests/objectives/test_grpo.py`; `benchmarks/rl.py` plants a loophole and watches it being caught.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An objective of this kind makes its own data with the weights of now, so `batch(step)` is a function of (weights, seed,
 step). A round of answers serves `epochs x minibatches` optimiser steps; a checkpoint inside a round holds the round, so
-that a resumed run equals an uninterrupted one to the bit (`pytest tests/training/test_rl_resume.py`).
+that a resumed run equals an uninterrupted one to the bit (`pytest tests/objectives/test_grpo.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rewards for sampled answers, by name: `objective: {kind: grpo, rewards: {answer: 1.0, length: {weight: -0.1}}}`.
 
 A reward is a function from samples to one number each. Several are summed with their weights, and each is shown by its
-name in the log. `pytest tests/objectives/test_rewards.py` runs them.
+name in the log. `pytest tests/objectives/test_grpo.py` runs them.
 """
 
 from __future__ import annotations

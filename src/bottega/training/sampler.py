@@ -1,6 +1,6 @@
 """Answers for reinforcement learning from our own engine, with the weights of now.
 
-`pytest tests/training/test_sampler.py` compares its probabilities with the forward pass.
+`pytest tests/objectives/test_grpo.py` compares its probabilities with the forward pass.
 
 Draws are from the model's own distribution: temperature 1 and no filter; only reserved tokens, which no answer may
 hold, are left out, and a token's log-probability is that of the distribution it was drawn from. Weights are decoded in
