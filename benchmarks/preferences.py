@@ -202,6 +202,8 @@ def aligned(folder: Path, codec: TextCodec, everything: Sequence[Pair], epochs: 
               for name, texts in answers.items()}
     before, after = scores[tuned.name], scores[policy.name]
     wins = rate(float((np.sign(after - before) + 1).sum() / 2), len(prompts))
+    sizes = {name: np.array([len(codec.encode(said)) for said in texts]) for name, texts in answers.items()}
+    fair = sizes[policy.name] >= sizes[tuned.name]  # shorter answers have the higher reward here, whatever they say
     likelihood = {}
     for bundle in (tuned, policy):
         watched = ORPO(load(bundle.path), codec, _Memory(parts[1][:2], parts[0]), context=CONTEXT, batch_tokens=BATCH,
@@ -212,8 +214,8 @@ def aligned(folder: Path, codec: TextCodec, everything: Sequence[Pair], epochs: 
     return {"win_rate": wins, "prompts": len(prompts), "judge_accuracy": rate(float((found[:, 0] > found[:, 1]).sum()),
                                                                             len(found)),
             "reward": {name: float(values.mean()) for name, values in scores.items()},
-            "length": {name: float(np.mean([len(codec.encode(text)) for text in texts]))
-                       for name, texts in answers.items()},
+            "length": {name: float(values.mean()) for name, values in sizes.items()},
+            "win_rate_not_shorter": rate(float((np.sign(after - before)[fair] + 1).sum() / 2), int(fair.sum())),
             "chosen_logprob": {name: figures["chosen"] for name, figures in likelihood.items()},
             "preferred": {name: figures["accuracy"] for name, figures in likelihood.items()},
             "likelihood_loss": loss, "cpu_seconds": judge.lineage.cost.cpu_seconds + policy.lineage.cost.cpu_seconds,
@@ -268,7 +270,9 @@ def table(results: dict[str, Any]) -> str:
             f"at most 64 tokens) win **{share(part['win_rate'])}** against those of the tuned model it starts from, by "
             "a reward model that learned from another fold (right on "
             f"{share(part['judge_accuracy'])} of held-out pairs). Mean reward {reward[tuned]:+.2f} → "
-            f"{reward[policy]:+.2f}, length {size[tuned]:.0f} → {size[policy]:.0f} tokens. Held-out chosen answers "
+            f"{reward[policy]:+.2f}, length {size[tuned]:.0f} → {size[policy]:.0f} tokens; of the "
+            f"{part['win_rate_not_shorter']['n']} answers that are not shorter {share(part['win_rate_not_shorter'])} "
+            "win. Held-out chosen answers "
             f"cost {part['likelihood_loss']:+.3f} nats a token more ({-said[tuned]:.3f} → {-said[policy]:.3f}; at most "
             f"{LOSS:.2f} was allowed); chosen has the higher odds in {part['preferred'][tuned]:.1%} → "
             f"{part['preferred'][policy]:.1%}.")]

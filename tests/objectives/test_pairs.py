@@ -203,9 +203,9 @@ def test_reference_ahead_equals_reference_beside(codec: TextCodec, tmp_path: Pat
     assert torch.allclose(again._kept["train"], kept._kept["train"])
 
 
-def test_ahead_pays_when_every_pair_is_seen(codec: TextCodec) -> None:  # noqa: F811
+def test_ahead_pays_when_every_pair_is_seen_twice(codec: TextCodec) -> None:  # noqa: F811
     objective = DPO(shaken(codec, 1), None, codec, pairs(40, 4), **{**SIZES, "batch_tokens": 1536})
-    enough = -(-40 // objective.pairs)
+    enough = -(-80 // objective.pairs)
     assert reference.pays(objective, Budget(steps=enough), 1536)
     assert not reference.pays(objective, Budget(steps=enough - 1), 1536)
     assert reference.pays(objective, Budget(tokens=enough * 1536), 1536)

@@ -36,14 +36,14 @@ class Settings(Strict):
     """Keys of `objective` besides `kind`.
 
     Attributes:
-        teacher: name or path of the model to learn from; it has the student's vocabulary.
+        teacher: name or path of the model to learn from; needed. It has the student's vocabulary.
         temperature: softens both distributions, so that rare tokens are learned too.
         weight: of the teacher beside the tokens of the data; 1 is the teacher alone.
         divergence: `forward`, `reverse` or `jsd`; see the module.
         pack: several conversations a row; off gives each a row of its own.
     """
 
-    teacher: str
+    teacher: str = ""
     temperature: float = Field(default=2.0, gt=0)
     weight: float = Field(default=0.5, ge=0, le=1)
     divergence: Divergence = "forward"

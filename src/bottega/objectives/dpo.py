@@ -42,7 +42,7 @@ class Settings(Strict):
             answers stay likely (Pang et al. 2024, arXiv 2404.19733).
         reference: `ahead` computes the reference's log-probabilities of every pair once and keeps them, so that no
             second model is in memory; `beside` computes them each step; `auto` takes `ahead` where a budget of steps
-            or tokens sees every pair at least once.
+            or tokens sees every pair at least twice.
     """
 
     loss: Literal["sigmoid", "ipo", "simpo"] = "sigmoid"

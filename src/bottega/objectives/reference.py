@@ -23,9 +23,13 @@ from bottega.objectives.pairs import PairObjective, answer_logprobs
 
 
 def pays(objective: PairObjective, budget: Budget, batch_tokens: int) -> bool:
-    """Say whether a run sees every pair at least once, so that computing them ahead saves time."""
+    """Say whether a run sees every pair at least twice, so that computing them ahead saves time.
+
+    Measured with 2.1 million parameters and 724 pairs on a core: a step of 19 pairs took 0.68 s of CPU with kept ones
+    and 0.90 s with a second model, which also took 50 MB; the pass ahead took 16 s in fp32, as much as two passes save.
+    """
     steps = budget.steps or (budget.tokens or 0) // batch_tokens
-    return steps * objective.pairs >= objective.count("train")
+    return steps * objective.pairs >= 2 * objective.count("train")
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ def teacher_of(recipe: Recipe, home: Path) -> Bundle | None:
     if recipe.objective.kind != "distil":
         return None
     name = recipe.objective.overrides.get("teacher")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         raise RecipeError("objective 'distil' learns from a teacher and the recipe names none",
                           where="objective.teacher", fix="add 'teacher: NAME'; see 'bottega models'")
     bundle = Bundle.open(find_bundle(name, home / "models"))

@@ -1,0 +1,138 @@
+"""`bottega distil`: answers of our models and of one behind a real server become conversations to learn from."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from bottega.core.errors import DataError, InputError
+from bottega.core.files import sha256_file
+from bottega.data.rows import usable
+from bottega.generation.served import ServedModel
+from tests.cli.conftest import bottega
+from tests.server.running import Running
+from tests.workshops import SmallWorkshop
+
+QUESTIONS = [{"prompt": "My kettle arrived broken."},
+             {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"},
+                           {"role": "user", "content": "My desk is late."},
+                           {"role": "assistant", "content": "cut off"}]}]
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS) + "\n")
+    return path
+
+
+def check(folder: Path, questions: Path, **wanted: Any) -> list[dict[str, Any]]:
+    output = folder / "answers.jsonl"
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["messages"][-2]["content"] for row in rows] == ["My kettle arrived broken.", "My desk is late."]
+    assert [len(row["messages"]) for row in rows] == [2, 4]
+    assert all(row["messages"][-1]["role"] == "assistant" and row["messages"][-1]["content"].strip() for row in rows)
+    assert [(found.kind, found.fault) for found in usable(iter(enumerate(rows, 1)), "text")] == [("chat", None)] * 2
+    lineage = json.loads((folder / "answers.lineage.json").read_text())
+    assert lineage["content"] == sha256_file(output)
+    assert lineage["parameters"]["prompts"] == sha256_file(questions)
+    assert {name: lineage["parameters"][name] for name in wanted} == wanted
+    return rows
+
+
+def test_a_model_of_ours_and_the_same_behind_a_server_say_the_same(
+        small_workshop: SmallWorkshop, server: Running, asked: Path, tmp_path: Path) -> None:
+    options = ("--teacher", small_workshop.assistant, "--temperature", "0", "--max-tokens", "24", "-o", "answers.jsonl")
+    done = bottega("distil", str(asked), *options, home=small_workshop.home, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 conversations" in done.stdout
+    ours = check(tmp_path, asked, teacher=small_workshop.assistant)
+    assert json.loads((tmp_path / "answers.lineage.json").read_text())["parents"][0]["kind"] == "model"
+    done = bottega("distil", str(asked), *options, "--url", f"{server.url}/v1", "--licence", "MIT", "--json",
+                   home=tmp_path / "empty", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["conversations"] == 2
+    theirs = check(tmp_path, asked, host=server.url.removeprefix("http://"))
+    assert theirs == ours
+    done = bottega("distil", str(asked), "--url", f"{server.url}/v1", "--teacher", "nobody", "-o", "none.jsonl",
+                   home=tmp_path / "empty", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "answered 404" in done.stderr
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+class Remembers(http.server.BaseHTTPRequestHandler):
+    """Redirects what it is asked, and keeps what it was told."""
+
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+    status, place, reply = 302, "/elsewhere", b"{}"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append((self.path, self.headers.get("Authorization")))
+        self.send_response(self.status)
+        if self.status == 302:
+            self.send_header("Location", self.place)
+        self.send_header("Content-Length", str(len(self.reply)))
+        self.end_headers()
+        self.wfile.write(self.reply)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    Remembers.seen.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Remembers) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_address[1]}/v1"
+        listening.shutdown()
+
+
+def test_a_key_goes_to_the_address_alone_and_into_no_message(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    model = ServedModel(address, "m", "MY_KEY")
+    with pytest.raises(InputError, match="answered 302") as caught:
+        model.answers([[{"role": "user", "content": "hello"}]])
+    assert Remembers.seen == [("/v1/chat/completions", "Bearer sk-secret")]  # the redirect was not followed
+    assert "sk-secret" not in str(caught.value)
+    monkeypatch.setattr(Remembers, "status", 200)
+    with pytest.raises(InputError, match="does not answer as OpenAI's"):
+        model.answer([{"role": "user", "content": "hello"}])
+    monkeypatch.setattr(Remembers, "reply", b'{"choices": [{"message": {"content": "hi"}}]}')
+    assert model.answer([{"role": "user", "content": "hello"}], temperature=0.5) == "hi"
+
+
+def test_an_address_that_is_none_is_refused_and_a_busy_one_asked_again(
+        address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("file:///etc/passwd", "ftp://host/v1", "https://user:sk-1@host/v1", "host/v1"):
+        with pytest.raises(InputError, match="is not an address of a model") as caught:
+            ServedModel(wrong, "m")
+        assert "sk-1" not in str(caught.value)
+    monkeypatch.setattr("bottega.generation.served._PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(Remembers, "status", 503)
+    with pytest.raises(InputError, match=r"answered 503 .* 4 times"):
+        ServedModel(address, "m").answer([{"role": "user", "content": "hello"}])
+    assert len(Remembers.seen) == 4
+    with pytest.raises(InputError, match="cannot be reached"):
+        ServedModel("http://127.0.0.1:9/v1", "m").answer([{"role": "user", "content": "hello"}])
+
+
+@pytest.mark.parametrize(("line", "fault"), [
+    ("not json", "asks nothing"), ('{"text": "x"}', "asks nothing"),
+    ('{"messages": [{"role": "assistant", "content": "x"}]}', "all its turns"),
+    ('{"messages": [{"role": "boss", "content": "x"}]}', "boss"), ("", "holds no questions")])
+def test_a_line_that_asks_nothing_is_named(line: str, fault: str, tmp_path: Path) -> None:
+    from bottega.commands.distil import _questions
+
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"prompt": "fine"}\n' + line + "\n" if line else "\n")
+    with pytest.raises(DataError, match=fault) as caught:
+        _questions(path)
+    assert "questions.jsonl" in str(caught.value)
