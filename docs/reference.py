@@ -51,6 +51,10 @@ def described(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
     for text in list(meanings.values()):
         for name, meaning in re.findall(r"; `(\w+)`: ([^;]+)", text):
             meanings.setdefault(name, meaning)
+    for base in model.__mro__[1:]:  # keys that several kinds share are described where they are declared
+        if issubclass(base, BaseModel) and base.model_fields:
+            meanings = {**described(base)[1], **meanings}
+            break
     return " ".join(opening.split()), meanings
 
 
