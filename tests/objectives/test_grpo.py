@@ -1,8 +1,6 @@
 """GRPO and PPO: the formulas against slow ones, the sampler against the forward pass, real training, exact resume."""
 
 import copy
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottega.codecs.text import TextCodec
-from bottega.core.errors import Interrupted, RecipeError
+from bottega.core.errors import RecipeError
 from bottega.core.recipe import ObjectiveSpec, TrainingSpec
-from bottega.families.base import Batch, TokenGenerator
+from bottega.families.base import TokenGenerator
 from bottega.families.score import token_logprobs
 from bottega.objectives import monitors, settings
 from bottega.objectives.grpo import GRPO, advantages, clipped_objective, kl_estimate
 from bottega.objectives.ppo import PPO, gae, next_weight
 from bottega.objectives.sft import SFT
 from bottega.training import loop
-from bottega.training.checkpoint import model_tensors
 from bottega.training.loop import validate
 from bottega.training.sampler import EngineSampler
+from tests.objectives.resuming import stopped_equals_whole
 from tests.objectives.test_chat import CPU, codec, model, support, train  # noqa: F401
 
 SHORT = {"rewards": {"length": {"weight": -1.0, "target": 4}}, "check": None, "prompts": 4, "group": 4,
@@ -114,25 +112,8 @@ def test_it_learns_what_is_rewarded(kind: str, more: dict[str, Any], talks: Toke
 @pytest.mark.parametrize("kind", ["grpo", "ppo"])
 def test_a_run_stopped_within_a_round_has_the_bits_of_a_whole_one(kind: str, talks: TokenGenerator, codec: TextCodec,  # noqa: F811
                                                                   tmp_path: Path) -> None:
-    spec = TrainingSpec.model_validate({"budget": {"steps": 6}, "context": 192, "precision": "fp32", "compile": "off",
-                                        "optimizer": "adamw", "learning_rate": 0.001})
-    whole = objective_of(kind, talks, codec)
-    loop.train(whole, spec, run=tmp_path / "whole", seed=1)
-    stopped = objective_of(kind, talks, codec)
-    usual = stopped.batch
-
-    def stops(step: int) -> list[Batch]:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return list(usual(step))
-
-    stopped.batch = stops
-    with pytest.raises(Interrupted):
-        loop.train(stopped, spec, run=tmp_path / "run", seed=1)
-    resumed = objective_of(kind, talks, codec)
-    loop.train(resumed, spec, run=tmp_path / "run", seed=1, resume=True)
-    wanted = model_tensors(whole.generator)
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in model_tensors(resumed.generator).items())
+    whole = stopped_equals_whole(lambda: objective_of(kind, talks, codec), tmp_path, optimizer="adamw",
+                                 learning_rate=0.001)
     assert not torch.equal(next(whole.generator.parameters()), next(talks.parameters()))
 
 

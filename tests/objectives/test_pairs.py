@@ -1,8 +1,6 @@
 """Objectives on pairs and on single ratings: each loss against a slow one from its paper, and real trainings."""
 
 import math
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import pytest
 import torch
 
 from bottega.codecs.text import TextCodec
-from bottega.core.errors import DataError, Interrupted, RecipeError
-from bottega.core.recipe import Budget, ObjectiveSpec, TrainingSpec
+from bottega.core.errors import DataError, RecipeError
+from bottega.core.recipe import Budget, ObjectiveSpec
 from bottega.data.order import Permutation
-from bottega.families.base import Batch, TokenGenerator
+from bottega.families.base import TokenGenerator
 from bottega.families.reward import RewardModel
 from bottega.objectives import reference, settings
 from bottega.objectives.dpo import DPO
@@ -25,9 +23,8 @@ from bottega.objectives.orpo import ORPO, log_odds
 from bottega.objectives.orpo import Settings as ORPOSettings
 from bottega.objectives.reward import Reward
 from bottega.objectives.reward import Settings as RewardSettings
-from bottega.training import loop
-from bottega.training.checkpoint import model_tensors
 from bottega.training.loop import validate
+from tests.objectives.resuming import stopped_equals_whole
 from tests.objectives.test_chat import CPU, Memory, codec, model, naive_score, pairs, train  # noqa: F401
 
 SIZES = {"context": 192, "batch_tokens": 100_000, "micro_batch": 100, "seed": 0, "validation_tokens": 10**6}
@@ -275,21 +272,4 @@ def objective_of(kind: str, codec: TextCodec, tmp_path: Path) -> Any:  # noqa: F
 
 @pytest.mark.parametrize("kind", ["reward", "dpo", "kto"])
 def test_a_stopped_run_resumed_has_the_bits_of_a_whole_one(codec: TextCodec, kind: str, tmp_path: Path) -> None:  # noqa: F811
-    spec = TrainingSpec.model_validate({"budget": {"steps": 6}, "context": 192, "precision": "fp32", "compile": "off"})
-    whole = objective_of(kind, codec, tmp_path)
-    loop.train(whole, spec, run=tmp_path / "whole", seed=1)
-    stopped = objective_of(kind, codec, tmp_path)
-    usual = stopped.batch
-
-    def stops(step: int) -> list[Batch]:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return list(usual(step))
-
-    stopped.batch = stops
-    with pytest.raises(Interrupted):
-        loop.train(stopped, spec, run=tmp_path / "run", seed=1)
-    resumed = objective_of(kind, codec, tmp_path)
-    loop.train(resumed, spec, run=tmp_path / "run", seed=1, resume=True)
-    wanted = model_tensors(whole.generator)
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in model_tensors(resumed.generator).items())
+    stopped_equals_whole(lambda: objective_of(kind, codec, tmp_path), tmp_path)

@@ -10,12 +10,14 @@ import torch
 
 from bottega import families
 from bottega.codecs.text import TextCodec
-from bottega.core.errors import BottegaError, InputError
+from bottega.core.errors import InputError
 from bottega.core.recipe import GeneratorSpec
 from bottega.core.request import Message
 from bottega.data.questions import Question
 from bottega.evaluation.paired import win_rate
 from bottega.families.reward import RewardModel
+from bottega.generation import served
+from bottega.objectives.reward import reward_scorer
 from bottega.workshop.judges import (
     Duel,
     Ruling,
@@ -26,7 +28,6 @@ from bottega.workshop.judges import (
     endpoint,
     prompt,
     read_reply,
-    reward_scorer,
 )
 from bottega.workshop.ledger import Ledger
 
@@ -156,12 +157,13 @@ def test_no_text_can_leave_its_marks() -> None:
     assert len({mark, other, unkeyed}) == 3
 
 
-def test_an_endpoint_must_name_a_model_and_be_there() -> None:
+def test_an_endpoint_must_name_a_model_and_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not name a model"):
-        endpoint("http://127.0.0.1:1/v1", None)
-    _, ask = endpoint("http://127.0.0.1:1/v1#judge", None, timeout=2)
-    with pytest.raises(BottegaError, match="did not answer"):
-        ask([Message(role="user", content="A or B?")])
+        endpoint("http://127.0.0.1:1/v1")
+    monkeypatch.setattr(served, "_PAUSES", (0.01, 0.01, 0.01))
+    with pytest.raises(InputError, match=r"cannot be reached.*4 times") as error:
+        endpoint("http://127.0.0.1:1/v1#judge").answer([{"role": "user", "content": "A or B?"}])
+    assert error.value.where == "--judge"
 
 
 def test_a_torn_line_is_cut_off_and_the_rest_kept(tmp_path: Path) -> None:

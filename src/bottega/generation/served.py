@@ -40,17 +40,19 @@ class ServedModel:
         url: up to and including `/v1`.
         model: its name there.
         key_variable: environment variable that holds the key; none is sent where it is not set.
+        where: what errors say the address came from.
 
     Raises:
         InputError: the address is not http or https.
     """
 
-    def __init__(self, url: str, model: str, key_variable: str = "OPENAI_API_KEY") -> None:
+    def __init__(self, url: str, model: str, key_variable: str = "OPENAI_API_KEY", *,
+                 where: str = "--url") -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise InputError(f"'{parts.scheme}://{parts.hostname or ''}' is not an address of a model", where="--url",
+            raise InputError(f"'{parts.scheme}://{parts.hostname or ''}' is not an address of a model", where=where,
                              fix="write it like https://host/v1, without a key in it")
-        self.url, self.model, self.host = url.rstrip("/"), model, parts.netloc
+        self.url, self.model, self.host, self._where = url.rstrip("/"), model, parts.netloc, where
         key = os.environ.get(key_variable, "")
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         self._open = urllib.request.build_opener(_Stay).open
@@ -71,17 +73,17 @@ class ServedModel:
         for attempt in range(_TRIES):
             try:
                 with self._open(request, timeout=_TIMEOUT) as reply:
-                    return _content(reply.read(_MOST_BYTES), self.host)
+                    return self._content(reply.read(_MOST_BYTES))
             except urllib.error.HTTPError as error:
                 problem = f"{self.host} answered {error.code} ({error.reason})"
                 if error.code not in _AGAIN:
-                    raise InputError(problem, where="--url", fix="check the address, the model's name and the key in "
-                                                                 "its environment variable") from None
+                    raise InputError(problem, where=self._where, fix="check the address, the model's name and the "
+                                                                      "key in its environment variable") from None
             except OSError as error:  # refused, reset, timed out, unknown host
                 problem = f"{self.host} cannot be reached: {getattr(error, 'reason', error)}"
             if attempt < len(_PAUSES):
                 time.sleep(_PAUSES[attempt])
-        raise InputError(f"{problem}, {_TRIES} times", where="--url", fix="try again later")
+        raise InputError(f"{problem}, {_TRIES} times", where=self._where, fix="try again later")
 
     def answers(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seed: int = 0,
                 **controls: Any) -> list[str]:
@@ -95,13 +97,12 @@ class ServedModel:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-
-def _content(data: bytes, host: str) -> str:
-    try:
-        content = json.loads(data)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        content = None
-    if not isinstance(content, str):
-        raise InputError(f"{host} does not answer as OpenAI's chat completions do", where="--url",
-                         fix="give an address that ends in /v1 and speaks this API")
-    return content
+    def _content(self, data: bytes) -> str:
+        try:
+            content = json.loads(data)["choices"][0]["message"]["content"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            content = None
+        if not isinstance(content, str):
+            raise InputError(f"{self.host} does not answer as OpenAI's chat completions do", where=self._where,
+                             fix="give an address that ends in /v1 and speaks this API")
+        return content

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from bottega.families.base import IGNORED, Batch, Loss
 from bottega.families.score import token_logprobs
-from bottega.objectives.reinforcement import Reinforcement, RolloutSettings
+from bottega.objectives.reinforcement import Reinforcement
 from bottega.objectives.rollout import Line, Round
+from bottega.objectives.rollout_settings import RolloutSettings
 
 _TINY = 1e-6
 

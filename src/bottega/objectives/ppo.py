@@ -20,8 +20,9 @@ from bottega.core.errors import CorruptError
 from bottega.families.base import IGNORED, Batch, Loss, TokenGenerator
 from bottega.families.score import token_logprobs
 from bottega.objectives.grpo import clipped_objective
-from bottega.objectives.reinforcement import Reinforcement, RolloutSettings
+from bottega.objectives.reinforcement import Reinforcement
 from bottega.objectives.rollout import Line, Round, columns_of
+from bottega.objectives.rollout_settings import RolloutSettings
 
 _CRITIC = "critic."
 _GAIN, _MOST = 0.1, 0.2  # Ziegler et al. 2019, §2.2: K_β, and the largest error it answers to

@@ -2,7 +2,7 @@
 
 An objective of this kind makes its own data with the weights of now, so `batch(step)` is a function of (weights, seed,
 step). A round of answers serves `epochs x minibatches` optimiser steps; a checkpoint inside a round holds the round, so
-that a resumed run equals an uninterrupted one to the bit (`pytest tests/objectives/test_grpo.py`).
+that a resumed run equals an uninterrupted one to the bit (`pytest tests/training/test_rl_resume.py`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from bottega.core.errors import CorruptError
 from bottega.core.progress import say
-from bottega.core.validate import Strict
 from bottega.data.order import Permutation
 from bottega.families.base import Batch, Loss, TokenGenerator
 from bottega.families.score import token_logprobs
 from bottega.objectives import monitors
-from bottega.objectives.monitors import Stop
-from bottega.objectives.rewards import Reward, Rewards, options_of
+from bottega.objectives.rewards import Reward, Rewards
 from bottega.objectives.rollout import (
     Floats,
     Line,
@@ -37,46 +34,11 @@ from bottega.objectives.rollout import (
     seed_of,
     unflatten,
 )
+from bottega.objectives.rollout_settings import RolloutSettings
 from bottega.objectives.samples import ChatCodec, Chats, Sampler, Scorer, prompts_of
 
 _ROUND, _BEST, _STATE = "round.", "best.", "state"
 _ROUNDS_KEPT = 8
-
-
-class RolloutSettings(Strict):
-    """Keys of `objective` besides `kind` that GRPO and PPO share.
-
-    Attributes:
-        rewards: reward → weight, or its settings; see `objectives.rewards`.
-        check: the reward that held-out answers are judged by, honest and not necessarily trained on; null: none.
-        prompts: prompts a round; `group`: answers a prompt.
-        max_tokens: longest answer.
-        epochs: passes over a round; `minibatches`: optimiser steps a pass.
-        held_out: at most this many held-out prompts a validation, answered greedily.
-        stop: see `monitors.Stop`.
-    """
-
-    rewards: dict[str, Any] = {"answer": 1.0}
-    check: str | None = "answer"
-    prompts: int = Field(default=32, ge=1)
-    group: int = Field(default=8, ge=1)
-    max_tokens: int = Field(default=64, ge=1)
-    epochs: int = Field(default=1, ge=1)
-    minibatches: int = Field(default=1, ge=1)
-    held_out: int = Field(default=200, ge=1)
-    stop: Stop = Stop()
-
-    @field_validator("rewards")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, given in value.items():
-            options_of(name, given)
-        return value
-
-    @property
-    def updates(self) -> int:
-        """Optimiser steps a round."""
-        return self.epochs * self.minibatches
 
 
 class Reinforcement:

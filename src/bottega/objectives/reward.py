@@ -8,6 +8,7 @@ The page of a finished run shows how far its probabilities can be believed (`eva
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
+from bottega.codecs.text import TextCodec
 from bottega.core.validate import Strict
 from bottega.families.base import IGNORED, Batch, Loss
-from bottega.families.reward import RewardModel
+from bottega.families.reward import RewardModel, rewards
 from bottega.objectives.chat import ChatCodec, Row
 from bottega.objectives.pairs import Pair, PairObjective, Records
+from bottega.objectives.samples import Scorer
 
 
 class Settings(Strict):
@@ -83,3 +86,13 @@ class Reward(PairObjective):
         their rewards; log_loss, the loss without margin and centring (log 2 knows nothing)."""
         return {name: totals[name] / weight
                 for name in ("loss", "accuracy", "margin", "chosen", "rejected", "log_loss")}
+
+
+def reward_scorer(path: Path) -> Scorer:
+    """Return the function that scores conversations (turns, the answer last) by the reward model in a folder.
+
+    Raises:
+        InputError, CorruptError: as `RewardModel.load`; the function raises as `families.reward.rewards`.
+    """
+    model, codec = RewardModel.load(path), TextCodec.load(path)
+    return lambda conversations: rewards(model, codec, conversations)

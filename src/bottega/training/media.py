@@ -178,7 +178,7 @@ class Texts:
             objective = text_objectives.taught(recipe, generator, codec, dataset, home, common)
         elif kind in ("grpo", "ppo"):
             assert base is not None
-            objective = text_objectives.rewarded(recipe, generator, codec, dataset, base, common)
+            objective = text_objectives.rewarded(recipe, generator, codec, dataset, base, home, common)
         else:
             objective = build(generator, codec, dataset, **common)
         return objective

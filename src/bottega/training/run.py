@@ -32,7 +32,7 @@ from bottega.training.loop import RESOLVED, TrainResult, train
 from bottega.training.media import MEDIA, latents_of
 from bottega.training.sizes import Sizes
 from bottega.training.starting import check_adapter, put_adapter
-from bottega.training.text_objectives import teacher_of
+from bottega.training.text_objectives import advisor_of
 
 if TYPE_CHECKING:
     pass
@@ -50,7 +50,7 @@ class _Parts:
     codec: Any
     base: Bundle | None
     latents: Bundle | None
-    teacher: Bundle | None
+    advisor: Bundle | None  # distil's teacher, or the judge of a reward
     settings: Any
 
     def facts(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class _Parts:
                 "base": self.base.digest if self.base else None,
                 **({"adapter": recipe["adapter"]} if self.recipe.adapter else {}),
                 **({"latents": self.latents.digest} if self.latents else {}),
-                **({"teacher": self.teacher.digest} if self.teacher else {}), "bottega": bottega.__version__}
+                **({"advisor": self.advisor.digest} if self.advisor else {}), "bottega": bottega.__version__}
 
 
 def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = True, reuse: bool = True,
@@ -101,7 +101,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
     dataset = medium.dataset(recipe, base, home)
     codec = medium.codec(recipe, dataset, base, home)
-    parts = _Parts(recipe, dataset, codec, base, latents_of(recipe, home), teacher_of(recipe, home), settings)
+    parts = _Parts(recipe, dataset, codec, base, latents_of(recipe, home), advisor_of(recipe, home), settings)
     facts = parts.facts()
     if target.exists():
         finished = _unchanged(target, digest_json(facts)) if reuse else None
@@ -189,7 +189,7 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
         meta["adapter"] = adapter_meta(base, recipe.adapter)
     parents = [Parent(kind="dataset", name=", ".join(recipe.data.sources), digest=parts.dataset.lineage.digest)]
     licences = list(parts.dataset.lineage.licences)
-    for model in (base, parts.latents, parts.teacher):
+    for model in (base, parts.latents, parts.advisor):
         if model is not None:
             parents.append(Parent(kind="model", name=model.name, digest=model.lineage.digest))
             licences += model.lineage.licences

@@ -19,6 +19,7 @@ from bottega.families.reward import RewardModel, is_reward
 from bottega.objectives import reference
 from bottega.objectives.base import Objective
 from bottega.objectives.pairs import PairObjective
+from bottega.objectives.reward import reward_scorer
 
 REFERENCED = frozenset({"dpo", "kto"})  # kinds that stay close to the model they start from
 
@@ -49,20 +50,43 @@ def referenced(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, data
     return objective  # type: ignore[return-value]
 
 
-def rewarded(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, dataset: Any, base: Bundle,
+def rewarded(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, dataset: Any, base: Bundle, home: Path,
              common: dict[str, Any]) -> Objective:
-    """Return grpo or ppo with the engine as sampler, and copies of the base as reference and as value network."""
+    """Return grpo or ppo with the engine as sampler, and copies of the base as reference and as value network.
+
+    Raises:
+        InputError, CorruptError: see `advisor_of`.
+    """
     from bottega.training.sampler import EngineSampler
 
     settings, device = common["settings"], generator.head_weight.device
     frozen = families.load(base.path).to(device).eval().requires_grad_(False) if settings.needs_reference else None
-    more: dict[str, Any] = {}
+    judge = advisor_of(recipe, home)
+    more: dict[str, Any] = {"scorer": reward_scorer(judge.path) if judge else None}
     if hasattr(settings, "critic"):
         more["trunk"] = families.load(base.path).to(device) if settings.critic == "own" else None
     sizes = {name: common[name] for name in ("context", "micro_batch", "seed", "settings")}
     made: Objective = objectives.objective_class(recipe.objective.kind)(
         generator, frozen, codec, dataset, EngineSampler(generator, codec), **sizes, **more)
     return made
+
+
+def advisor_of(recipe: Recipe, home: Path) -> Bundle | None:
+    """Return the model besides the base that training asks: distil's teacher, or the judge of the reward `model`.
+
+    Raises:
+        InputError: there is no such model, or it is of another kind.
+        CorruptError: its files do not verify.
+        RecipeError: distil names no teacher.
+    """
+    name = (recipe.objective.overrides.get("rewards") or {}).get("model", {})
+    if recipe.objective.kind not in ("grpo", "ppo") or not name:
+        return teacher_of(recipe, home)
+    bundle = Bundle.open(find_bundle(name["name"], home / "models"))
+    if bundle.meta.get("objective") != "reward":
+        raise InputError(f"'{bundle.name}' is no reward model", where="objective.rewards.model.name",
+                         fix="train one with objective: {kind: reward}")
+    return bundle
 
 
 def teacher_of(recipe: Recipe, home: Path) -> Bundle | None:

@@ -13,13 +13,15 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from bottega.core.errors import BottegaError, ContextError, InputError, RecipeError
+from bottega.core.errors import ContextError, InputError, RecipeError
 from bottega.core.files import digest_json, read_json
 from bottega.core.request import Message
 from bottega.data import checks
 from bottega.data.questions import Question
+from bottega.generation.served import ServedModel
+from bottega.objectives.samples import Scorer
 from bottega.workshop.ledger import Ledger
 
 CHECKS = ("answer", "exact", "json", "regex")
@@ -52,13 +54,6 @@ class Ruling:
     outcomes: list[float | None]
     facts: dict[str, Any] = field(default_factory=dict)
     right: list[tuple[bool, bool]] = field(default_factory=list)
-
-
-class Scorer(Protocol):
-    """A reward model."""
-
-    def __call__(self, conversations: Sequence[Sequence[Any]]) -> list[float]:
-        """Return the reward of each conversation's last answer."""
 
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
@@ -121,15 +116,6 @@ def by_check(spec: str, duels: Sequence[Duel]) -> Ruling:
 
 
 # ---- a reward model -------------------------------------------------------------------------------------------------
-
-
-def reward_scorer(path: Path) -> Scorer:
-    """Return the scorer of a bundle with the objective `reward`."""
-    from bottega.codecs.text import TextCodec
-    from bottega.families.reward import RewardModel, rewards
-
-    model, codec = RewardModel.load(path), TextCodec.load(path)
-    return lambda conversations: rewards(model, codec, conversations)
 
 
 def by_reward(name: str, scorer: Scorer, duels: Sequence[Duel]) -> Ruling:
@@ -225,35 +211,17 @@ async def by_model(name: str, ask: Callable[[list[Message]], Awaitable[str]], du
                                             "unreadable": unreadable})
 
 
-def endpoint(address: str, key: str | None, timeout: float = 120.0) -> tuple[str, Callable[[list[Message]], str]]:
-    """Return name and asking function of a model behind an OpenAI-compatible server.
+def endpoint(address: str) -> ServedModel:
+    """Return the judge at an OpenAI-compatible address; its key comes from `BOTTEGA_JUDGE_KEY`.
 
     Args:
         address: `https://host/v1#MODEL`.
-        key: sent as a bearer token.
-        timeout: seconds to wait for one reply.
 
     Raises:
-        InputError: the address names no model. Asking raises BottegaError when the server does not answer as it should.
+        InputError: the address names no model, or is none.
     """
-    import urllib.error
-    import urllib.request
-
     base, _, model = address.partition("#")
-    if not model or not base.startswith(("http://", "https://")):
+    if not model:
         raise InputError(f"'{address[:200]}' does not name a model", where="--judge",
                          fix="write http://127.0.0.1:8400/v1#MODEL")
-
-    def ask(messages: list[Message]) -> str:
-        body = {"model": model, "temperature": 0, "max_tokens": 8, "seed": 0,
-                "messages": [{"role": turn.role, "content": turn.content} for turn in messages]}
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-        request = urllib.request.Request(f"{base.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as reply:
-                return str(json.load(reply)["choices"][0]["message"]["content"] or "")
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise BottegaError(f"the judge at {base} did not answer: {error}", where="--judge",
-                               fix="check address, model and BOTTEGA_JUDGE_KEY; replies so far are kept") from None
-
-    return model, ask
+    return ServedModel(base, model, "BOTTEGA_JUDGE_KEY", where="--judge")

@@ -12,7 +12,6 @@ decides.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -165,15 +164,18 @@ def _ruling(workshop: Workshop, spec: str, duels: list[Duel], folder: Path, run:
     secret = settings.secret(workshop.store)
     ledger = Ledger(folder / f"verdicts-{digest_json(spec)[:16]}.jsonl")
     if spec.startswith(("http://", "https://")):
-        name, request = judges.endpoint(spec, os.environ.get("BOTTEGA_JUDGE_KEY"))
+        judge = judges.endpoint(spec)
 
         async def over_http(messages: list[Message]) -> str:
-            return request(messages)
+            turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+            return judge.answer(turns, temperature=0, max_tokens=8, seed=0)
 
-        return run(judges.by_model(name, over_http, duels, ledger, secret))  # type: ignore[no-any-return]
+        return run(judges.by_model(judge.model, over_http, duels, ledger, secret))  # type: ignore[no-any-return]
     path = find_bundle(spec, workshop.home / "models")
     if read_json(path / META).get("objective") == "reward":
-        return judges.by_reward(spec, judges.reward_scorer(path), duels)
+        from bottega.objectives.reward import reward_scorer
+
+        return judges.by_reward(spec, reward_scorer(path), duels)
     served = workshop.models.add(path)
     controls = Controls(temperature=0, n=1, max_tokens=8, seed=0, format=Format(regex=judges.REPLY))
 
