@@ -154,3 +154,25 @@ def test_a_teacher_that_cannot_teach_is_refused(home: Path, judge: Bundle) -> No
     make(other, home=home)
     with pytest.raises(RecipeError, match="another vocabulary than the student"):
         make(recipe("no", {"kind": "distil", "teacher": "desk"}, ["support-desk"], 2, "other-lm"), home=home)
+
+
+@pytest.mark.parametrize(("kind", "more"), [("grpo", {}), ("ppo", {"epochs": 1, "minibatches": 1, "kl": 0.0})])
+def test_practice_is_rewarded_by_a_judge(home: Path, judge: Bundle, kind: str, more: dict[str, Any]) -> None:
+    """A real training: drawn answers earn at least one more of the judge's points in the last five rounds."""
+    objective = {"kind": kind, "rewards": {"model": {"name": "judge"}}, "check": None, "prompts": 16, "group": 4,
+                 "max_tokens": 40, "held_out": 8, **more}
+    bundle = make(recipe(f"practised-{kind}", objective, ["support-desk"], 30, "desk", training={
+        "optimizer": "adamw", "learning_rate": 0.001, "validate_every": 1.0}), home=home)
+    lines = (home / "runs" / bundle.name / "metrics.jsonl").read_text().splitlines()
+    earned = [line["metrics"]["reward"] for line in map(json.loads, lines) if "reward" in line.get("metrics", {})]
+    assert len(earned) == 30
+    assert sum(earned[-5:]) / 5 > sum(earned[:5]) / 5 + 1
+    assert judge.lineage.digest in [parent.digest for parent in bundle.lineage.parents]
+
+
+@pytest.mark.parametrize(("name", "said"), [("desk", "'desk' is no reward model"),
+                                            ("nobody", "unknown model 'nobody'")])
+def test_a_judge_that_is_none_is_refused(home: Path, name: str, said: str) -> None:
+    objective = {"kind": "grpo", "rewards": {"model": {"name": name}}, "check": None}
+    with pytest.raises(InputError, match=said):
+        make(recipe("refused", objective, ["support-desk"], 2, "desk"), home=home)
