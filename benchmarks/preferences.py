@@ -286,7 +286,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("hh", "small", "dpo"), nargs="+", default=["hh", "small", "dpo"])
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)), help="fewer only make the models")
     options = parser.parse_args()
-    data = Path(os.environ.get("BOTTEGA_DATA", "../shared/data"))
+    if "BOTTEGA_DATA" not in os.environ:
+        parser.error("set BOTTEGA_DATA to the folder of the data")
+    data = Path(os.environ["BOTTEGA_DATA"])
     everything = pairs(data)
     base = backbone(options.folder, data)
     codec = TextCodec.load(base.path)

@@ -166,7 +166,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100, help="turns that call, and turns that speak, a part")
     parser.add_argument("--dialogues", type=int, default=100, help="of the test, a part")
     options = parser.parse_args()
-    data = Path(os.environ.get("BOTTEGA_DATA", "../shared/data"))
+    if "BOTTEGA_DATA" not in os.environ:
+        parser.error("set BOTTEGA_DATA to the folder of the data")
+    data = Path(os.environ["BOTTEGA_DATA"])
     folder = options.folder
     texts, asked = generic(data)
     train = list(dialogues(data, "train"))
