@@ -26,8 +26,8 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 CASES = 1000
 CHANGES: dict[str, list[str]] = {  # run → overrides of a recipe
     "sft": [], "grpo": [],
-    "ppo": ["name=arithmetic-ppo", "objective={kind: ppo, max_tokens: 32, kl: 0.0, prompts: 64, group: 4, epochs: 1, "
-            "minibatches: 2, critic: own}", "training.budget.steps=300"],
+    "ppo": ["name=arithmetic-ppo", "objective={kind: ppo, max_tokens: 72, kl: 0.0, prompts: 64, group: 4, epochs: 1, "
+            "minibatches: 2, critic: own}", "training.budget.steps=500"],
     "hack": ["name=arithmetic-hack",
              "objective.rewards={answer: 0.2, format: {weight: 1.0, pattern: '#### [5-9][0-9]'}}",
              "training.budget.steps=100", "training.validate_every=0.1", "training.learning_rate=0.0005"],
@@ -73,9 +73,13 @@ def one(kind: str, seed: int, folder: Path, more: list[str]) -> dict[str, Any]:
 
 
 def accuracy(path: Path) -> dict[str, float]:
-    """Return the share of held-out problems answered right, greedily and sampled at temperature 1."""
+    """Return the share of held-out problems answered right, greedily and sampled at temperature 1.
+
+    `worked` is the share of sampled answers that show the working; `worked_right` and `bare_right` are how many of
+    those and of the others are right.
+    """
     from bottega.core.request import Controls, Message, Request
-    from bottega.data.builtin.arithmetic import problems
+    from bottega.data.builtin.long_sums import problems
     from bottega.data.checks import marked_answer, same_answer
     from bottega.generation.engine import Engine
 
@@ -84,13 +88,16 @@ def accuracy(path: Path) -> dict[str, float]:
     found = {}
     for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         requests = [Request(messages=[Message(role="user", content=asked)],
-                            controls=Controls(temperature=temperature, max_tokens=40, seed=number, n=1))
+                            controls=Controls(temperature=temperature, max_tokens=80, seed=number, n=1))
                     for number, (_, asked) in enumerate(cases)]
         texts = [result.outputs[0].text for result in engine.generate_many(requests)]
-        right = sum(same_answer(marked_answer(text), str(problem.value))
-                    for text, (problem, _) in zip(texts, cases, strict=True))
-        found[name] = right / len(cases)
-    return found
+        right = [same_answer(marked_answer(text), str(problem.value))
+                 for text, (problem, _) in zip(texts, cases, strict=True)]
+        found[name] = statistics.fmean(right)
+    manners = {manner: [good for good, text in zip(right, texts, strict=True) if ("=" in text) == (manner == "worked")]
+               for manner in ("worked", "bare")}  # of the answers drawn last, the sampled ones
+    return found | {"worked": len(manners["worked"]) / len(cases)} | {
+        f"{manner}_right": statistics.fmean(goods) for manner, goods in manners.items() if goods}
 
 
 def result(kind: str, seed: int, folder: Path, more: list[str]) -> dict[str, Any]:

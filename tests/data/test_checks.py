@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bottega.core.errors import RecipeError
 from bottega.data import checks
-from bottega.data.builtin import arithmetic, json_cards
+from bottega.data.builtin import arithmetic, json_cards, long_sums
 
 
 @pytest.mark.parametrize(("text", "marked"), [
@@ -94,3 +94,20 @@ def test_cards_fit_their_schema_and_are_split_by_their_facts() -> None:
         splits[str(record.split)].add(answer)
     assert splits["validation"]
     assert not splits["train"] & splits["validation"]
+
+
+def test_long_sums_are_right_in_both_manners_and_split_by_the_problem() -> None:
+    splits: dict[str, set[str]] = {"train": set(), "validation": set()}
+    worked = 0
+    for record in long_sums.records():
+        answer = record.payload()["messages"][-1]["content"]
+        for line in answer.splitlines()[:-1]:
+            left, right = line.split(" = ")
+            assert eval(left) == int(right)  # an independent judge of our own expressions
+        assert checks.same_answer(checks.marked_answer(answer), str(eval(record.meta["expression"])))
+        assert record.meta["worked"] is ("=" in answer)
+        worked += record.meta["worked"]
+        splits[str(record.split)].add(record.meta["expression"])
+    assert not splits["train"] & splits["validation"]
+    assert 0.08 < len(splits["validation"]) / sum(map(len, splits.values())) < 0.12
+    assert abs(worked / long_sums.PROBLEMS - long_sums.WORKED) < 0.02

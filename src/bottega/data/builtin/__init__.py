@@ -32,4 +32,5 @@ BUILTIN: dict[str, Callable[[], Iterator[Record]]] = {
     "code-that-parses": _records("code_that_parses"),
     "arithmetic": _records("arithmetic"),
     "json-cards": _records("json_cards"),
+    "long-sums": _records("long_sums"),
 }
