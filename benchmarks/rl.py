@@ -1,9 +1,9 @@
 """Reinforcement learning on the built-in sums: `python benchmarks/rl.py --seeds 0 1 2`.
 
-For each seed: recipes/arithmetic-sft.yaml, then from it recipes/arithmetic-grpo.yaml, PPO on the same task, and GRPO
-with a planted loophole (results from 50 to 99 are paid for, right or wrong). Accuracy is measured on held-out problems
-that no run has seen, not even for validation. Each run is a process of one thread; its processor time is counted.
-Results are kept in `--folder` and reused. Writes the section `rl` of RESULTS.md.
+For each seed: recipes/arithmetic-sft.yaml; from it recipes/arithmetic-grpo.yaml and PPO on the same task; and from the
+model of GRPO a run with a planted loophole (results from 50 to 99 are paid for, right or wrong). Accuracy is measured
+on held-out problems that no run has seen, not even for validation. Each run is a process of one thread; its processor
+time is counted. Results are kept in `--folder` and reused. Writes the section `rl` of RESULTS.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHANGES: dict[str, list[str]] = {  # run → overrides of a recipe
     "sft": [], "grpo": [],
     "ppo": ["name=arithmetic-ppo", "objective={kind: ppo, max_tokens: 72, kl: 0.0, prompts: 64, group: 4, epochs: 1, "
             "minibatches: 2, critic: own}", "training.budget.steps=200"],
-    "hack": ["name=arithmetic-hack",
+    "hack": ["name=arithmetic-hack", "base=arithmetic-grpo",
              "objective.rewards={answer: 0.2, format: {weight: 1.0, pattern: '#### [5-9][0-9]'}}",
              "training.budget.steps=100", "training.validate_every=0.1", "training.learning_rate=0.0005"],
 }
