@@ -120,16 +120,20 @@ def load(folder: Path) -> TokenGenerator:
         CorruptError: the files do not fit each other.
     """
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        from bottega.families.bases import load_generator
+        from bottega.families.bases import load_generator, writes_nothing
 
-        merged: TokenGenerator = load_generator(Bundle.open(folder))  # type: ignore[assignment]
+        bundle = Bundle.open(folder)
+        if bundle.meta["family"] == "reward":
+            raise writes_nothing(folder)
+        merged: TokenGenerator = load_generator(bundle)  # type: ignore[assignment]
         return merged
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise CorruptError(f"{folder / 'config.json'} is not a JSON object", fix="restore it")
     if any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or []):
-        raise InputError(f"{folder.name} is a reward model: it scores answers and writes none", where=str(folder),
-                         fix="name a language model here; reward models are judges")
+        from bottega.families.bases import writes_nothing
+
+        raise writes_nothing(folder)
     kind = config.get("model_type")
     if kind not in _BY_MODEL_TYPE:
         raise InputError(f"model_type {kind!r} is not one of ours", where=str(folder / "config.json"),

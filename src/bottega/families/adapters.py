@@ -184,7 +184,8 @@ def choose(model: Generator, targets: str | list[str]) -> list[str]:
         InputError: nothing fits, or a chosen module cannot carry one: its weight is shared, or it works in groups.
     """
     trained = {name: module for name, module in model.named_modules()
-               if type(module) in _ADAPTED and any(p.requires_grad for p in module.parameters(recurse=False))}
+               if type(module) in _ADAPTED and name not in model.whole
+               and any(p.requires_grad for p in module.parameters(recurse=False))}
     head: Any = getattr(model, "head_weight", None)
     if targets == "all":
         return [name for name, module in trained.items() if not isinstance(module, nn.Embedding)
@@ -233,6 +234,8 @@ def adapt(model: Generator, spec: AdapterSpec, names: list[str] | None = None, *
     names = choose(model, spec.targets) if names is None else names
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    for name in model.whole:
+        model.get_submodule(name).requires_grad_(True)
     for name in names:
         _change(model.get_submodule(name), spec, name, seed)
     for live, copies in model.copies.items():
@@ -294,19 +297,24 @@ def merge(model: nn.Module) -> None:
     """Write the adapter into the weights, in place: the model is a plain one again and computes the same."""
     with torch.no_grad():
         for module in adapted(model).values():
-            weight = module.weight.detach().clone()
-            for name in (*PARTS, "frozen"):
-                module._parameters.pop(name, None)
-            module._modules.pop("quantised", None)
-            module.__dict__.pop("quantised", None)
-            plain = next(plain for plain, kind in _ADAPTED.items() if kind is type(module))
-            module.__class__ = plain  # type: ignore[assignment]
-            module.register_parameter("weight", nn.Parameter(weight))
+            strip(module, nn.Parameter(module.weight.detach().clone()))
+
+
+def strip(module: Adapted, weight: nn.Parameter) -> None:
+    """Make one module a plain one with a weight, in place."""
+    for name in (*PARTS, "frozen"):
+        module._parameters.pop(name, None)
+    module._modules.pop("quantised", None)
+    module.__dict__.pop("quantised", None)
+    plain = next(plain for plain, kind in _ADAPTED.items() if kind is type(module))
+    module.__class__ = plain  # type: ignore[assignment]
+    module.register_parameter("weight", weight)
 
 
 def changing(model: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes of an adapted model, by name: adapters and buffers, no weight of the base."""
+    """Return what training changes of an adapted model, by name: adapters, new heads and buffers, no base's weight."""
+    whole: frozenset[str] = getattr(model, "whole", frozenset())
     fixed = {f"{name}.{part}" if name else part for name, module in model.named_modules()
-             for part in ((*module._buffers,) if isinstance(module, NF4) else
+             if name not in whole for part in ((*module._buffers,) if isinstance(module, NF4) else
                           tuple(one for one in module._parameters if one not in PARTS))}
     return {name: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items() if name not in fixed}

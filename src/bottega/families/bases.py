@@ -83,7 +83,7 @@ def load_generator(bundle: Bundle) -> Generator:
         InputError, CorruptError: a file is missing or damaged; an adapter's base is gone.
     """
     if is_adapter(bundle):
-        model = _adapted(bundle, _load(base_of(bundle)))
+        model = _adapted(bundle, standing(_load(base_of(bundle)), str(bundle.meta["family"])))
         merge(model)
         return model.eval()
     return _load(bundle)
@@ -93,8 +93,10 @@ def open_generator(bundle: Bundle, device: str = "cpu") -> Generator:
     """Load a bundle to make new data with; adapters of one base share its tensors, so change none of them.
 
     Raises:
-        InputError, CorruptError: as in `load_generator`.
+        InputError, CorruptError: as in `load_generator`; a reward model makes nothing.
     """
+    if bundle.meta["family"] == "reward":
+        raise writes_nothing(bundle.path)
     base, spec, names = bundle, None, None
     if is_adapter(bundle):
         base, spec, names = base_of(bundle), adapter_spec(bundle), list(read_adapter(bundle.path)[1])
@@ -112,6 +114,21 @@ def open_generator(bundle: Bundle, device: str = "cpu") -> Generator:
         model = _adapted(bundle, model).to(device).eval()
     model.__dict__["stands_on"] = Standing(kept, key)  # not a part of the model: it keeps the base in memory
     return model
+
+
+def writes_nothing(path: Path) -> InputError:
+    """Return the error for a reward model where one that writes is wanted."""
+    return InputError(f"{path.name} is a reward model: it scores answers and writes none", where=str(path),
+                      fix="name a language model here; reward models are judges")
+
+
+def standing(model: Generator, family: str) -> Generator:
+    """Return a base in the form that an adapter of a family stands on: for a reward model with a head, at zero."""
+    from bottega.families.reward import RewardModel
+
+    if family != RewardModel.family or isinstance(model, RewardModel):
+        return model
+    return RewardModel(model)  # type: ignore[arg-type]
 
 
 def adapter_spec(bundle: Bundle) -> AdapterSpec:
@@ -142,6 +159,10 @@ def _load(bundle: Bundle) -> Generator:
         raise InputError(f"'{bundle.name}' is an adapter and cannot be the base of another", where=str(bundle.path),
                          fix=f"merge it first: bottega adapter merge {bundle.name} --name NEW")
     name = str(bundle.meta["family"])
+    if name == "reward":
+        from bottega.families.reward import RewardModel
+
+        return RewardModel.load(bundle.path)
     for known, find in ((families.PICTURE_FAMILIES, families.picture_family),
                         (families.TABLE_FAMILIES, families.table_family),
                         (families.GRAPH_FAMILIES, families.graph_family)):

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from bottega.core.bundle import Bundle
 from bottega.core.errors import ContextError, CorruptError, InputError
 from bottega.core.validate import validate
+from bottega.families.adapter_files import CONFIG
 from bottega.families.base import Batch, Generator, TokenGenerator
 from bottega.families.recurrent import MODEL_TYPE, Recurrent, RecurrentConfig
 from bottega.families.transformer import Transformer
@@ -48,6 +50,7 @@ class RewardModel(Generator):
 
     family = "reward"
     understands = frozenset()
+    whole = frozenset({"value"})
 
     def __init__(self, backbone: TokenGenerator) -> None:
         if not backbone.config.tied:  # an output matrix of its own would be weights that nothing trains
@@ -133,18 +136,29 @@ class RewardModel(Generator):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; fp32, evaluation mode.
+        """Read what `save` wrote, or an adapter's bundle, merged into its base; fp32, evaluation mode.
 
         Raises:
-            InputError: a file is not there, or the folder holds another kind of model.
+            InputError: a file is not there, the folder holds another kind of model, or an adapter's base is gone.
             CorruptError: configuration or weights are damaged.
         """
+        if (folder / CONFIG).is_file() and not (folder / "config.json").is_file():
+            from bottega.families.bases import load_generator
+
+            merged = load_generator(Bundle.open(folder))
+            if not isinstance(merged, cls):
+                raise _no_reward(folder)
+            return merged
         config = read_config(folder)
         if not is_reward(config):
-            raise InputError(f"{folder} is not a reward model", fix="train one with 'objective: {kind: reward}'")
+            raise _no_reward(folder)
         model = cls(_layers(config, str(folder)))
         read_weights(folder, model._named(), skip=_HEAD)
         return model.eval()
+
+
+def _no_reward(folder: Path) -> InputError:
+    return InputError(f"{folder} is not a reward model", fix="train one with 'objective: {kind: reward}'")
 
 
 def is_reward(config: dict[str, Any]) -> bool:

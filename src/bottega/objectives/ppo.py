@@ -36,8 +36,8 @@ class Settings(RolloutSettings):
         kl: weight of the divergence from the reference in a token's reward; 0 needs no reference in memory.
         kl_target: nats a token that `kl` is steered to, round by round; null keeps it as it is.
         discount, trace: γ and λ of GAE.
-        critic: `own`: a copy of the base; `shared`: a head on the policy's hidden states, through which the value loss
-            also flows, `value_weight` of it.
+        critic: `own`: a copy of the base (beside an adapter the base itself, with another adapter); `shared`: a head
+            on the policy's hidden states, through which the value loss also flows, `value_weight` of it.
         value_weight: see `critic`.
     """
 
@@ -120,8 +120,12 @@ class PPO(Reinforcement):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Return the policy, and the value network as a second player when it has a trunk of its own."""
-        policy, own = self.generator.players()["model"], list(self.critic.parameters())
+        policy, own = self.generator.players()["model"], list(self._learnt().values())
         return {"model": [*policy, *own]} if self.critic.trunk is None else {"model": policy, "value": own}
+
+    def _learnt(self) -> dict[str, nn.Parameter]:
+        """Return what is trained of the value network, by name: all of it, or its adapter and its head."""
+        return {name: p for name, p in self.critic.named_parameters() if p.requires_grad}
 
     def prepare(self, made: Round) -> tuple[list[Line], dict[str, float]]:
         """Return a row for each answer with advantages, old values and returns; advantages are whitened in a round."""
@@ -180,7 +184,7 @@ class PPO(Reinforcement):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state besides the generator's weights: the value network's among it."""
-        own = {_CRITIC + name: parameter.detach() for name, parameter in self.critic.named_parameters()}
+        own = {_CRITIC + name: parameter.detach() for name, parameter in self._learnt().items()}
         return {**super().tensors(), **own}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -191,7 +195,7 @@ class PPO(Reinforcement):
         """
         super().restore(tensors)
         with torch.no_grad():
-            for name, parameter in self.critic.named_parameters():
+            for name, parameter in self._learnt().items():
                 if tensors.get(_CRITIC + name, parameter.new_empty(0)).shape != parameter.shape:
                     raise CorruptError(f"the checkpoint's value network has no '{name}' of this shape",
                                        fix="train again without --resume")

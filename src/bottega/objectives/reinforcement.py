@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bottega.core.errors import CorruptError
 from bottega.core.progress import say
 from bottega.data.order import Permutation
+from bottega.families.adapters import changing, is_adapted
 from bottega.families.base import Batch, Loss, TokenGenerator
 from bottega.families.score import token_logprobs
 from bottega.objectives import monitors
@@ -173,10 +174,14 @@ class Reinforcement:
         if not self._looks or figures["loss"] < self._looks[0]["loss"]:
             self._looks = [figures]
             if self.settings.stop.any:
-                self._best = {name: tensor.detach().clone() for name, tensor in self.generator.state_dict().items()}
+                self._best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
         self._looks = [self._looks[0], figures]
         if self.settings.stop.hacking:
             self._stop(monitors.hacking(self._looks))
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return what training changes of the policy, by name: all of it, or its adapter."""
+        return changing(self.generator) if is_adapted(self.generator) else self.generator.state_dict()
 
     def _stop(self, reason: str) -> None:
         if reason and not self._reason:
@@ -193,7 +198,7 @@ class Reinforcement:
         if not self._reason or not self._best:
             return {}
         with torch.no_grad():
-            for name, tensor in self.generator.state_dict().items():
+            for name, tensor in self._weights().items():
                 tensor.copy_(self._best[name])
         return self._looks[0]
 

@@ -109,9 +109,10 @@ def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, 
     """Return the expected peak memory of training in bytes.
 
     Weights and gradients 4 bytes a parameter each; Muon 4 and AdamW 8 a parameter it moves; a frozen
-    reference or teacher 4, a value network 16. Beside an adapter the base takes its weights alone. Activations: every
-    matrix product keeps its input and output, and norms and activation functions half as much again, in the precision's
-    bytes. Logits: 2048 tokens at a time, twice, in fp32. Plus the runtime.
+    reference or teacher 4, a value network 16. Beside an adapter the base takes its weights alone, and they are the
+    reference's and the value network's too. Activations: every matrix product keeps its input and output, and norms
+    and activation functions half as much again, in the precision's bytes. Logits: 2048 tokens at a time, twice, in
+    fp32. Plus the runtime.
     """
     matrices = hidden_matrices(generator)
     total = sum(p.numel() for p in generator.parameters())
@@ -124,7 +125,8 @@ def memory(generator: Generator, recipe: Recipe, vocab: int, micro_tokens: int, 
     states = 8 * total + moments
     if is_adapted(generator):
         small = shape(generator)
-        states, frozen = 16 * small["trained"] + small["base_bytes"], 4 * small["all"] if frozen else 0
+        states = 16 * small["trained"] + small["base_bytes"]
+        frozen = {"distil": 4 * small["all"], "ppo": 16 * small["trained"]}.get(recipe.objective.kind, 0)
     logits = min(micro_tokens, 2048) * vocab * 8
     return _RUNTIME_BYTES + states + frozen + activations + casts + logits
 

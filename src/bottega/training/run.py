@@ -25,7 +25,7 @@ from bottega.core.request import Controls
 from bottega.evaluation.table_verdict import last_verdict
 from bottega.families.adapter_files import write_adapter
 from bottega.families.base import Generator
-from bottega.families.bases import adapter_meta, load_generator
+from bottega.families.bases import adapter_meta, load_generator, standing
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
@@ -202,7 +202,8 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
 
     def write(folder: Path) -> None:
         if base is not None and recipe.adapter is not None:
-            write_adapter(folder, generator, recipe.adapter, base=base.name, plain=load_generator(base))
+            plain = standing(load_generator(base), generator.family)
+            write_adapter(folder, generator, recipe.adapter, base=base.name, plain=plain)
         else:
             generator.save(folder)
         MEDIA[recipe.codec.kind].save_codec(parts.codec, folder, recipe)

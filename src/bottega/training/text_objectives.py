@@ -12,10 +12,11 @@ from bottega import families, objectives
 from bottega.codecs.text import TextCodec
 from bottega.core.bundle import Bundle, find_bundle
 from bottega.core.errors import InputError, RecipeError
-from bottega.core.files import read_json
 from bottega.core.recipe import Recipe
+from bottega.families.adapters import is_adapted
 from bottega.families.base import Generator, TokenGenerator
-from bottega.families.reward import RewardModel, is_reward
+from bottega.families.beneath import beneath, beside
+from bottega.families.reward import RewardModel
 from bottega.objectives import reference
 from bottega.objectives.base import Objective
 from bottega.objectives.pairs import PairObjective
@@ -28,7 +29,7 @@ def start(recipe: Recipe, base: Bundle) -> Generator:
     """Return the model that fine-tuning starts with: the base, for a reward with a scalar head."""
     if recipe.objective.kind != "reward":
         return families.load(base.path)
-    if is_reward(read_json(base.path / "config.json")):
+    if base.meta["family"] == RewardModel.family:
         return RewardModel.load(base.path)
     return RewardModel(families.load(base.path))
 
@@ -43,16 +44,26 @@ def referenced(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, data
         return objective  # type: ignore[return-value]  # every objective on pairs has loss and summarise
     if settings.reference == "ahead" or (settings.reference == "auto" and reference.pays(
             objective, recipe.training.budget, common["batch_tokens"])):
-        reference.ahead(objective, generator, home / "cache", base.digest, dataset.digest, codec.digest)
+        rounding = [recipe.adapter.quantise] if recipe.adapter and recipe.adapter.quantise else []
+        reference.ahead(objective, generator, home / "cache", base.digest, dataset.digest, codec.digest, *rounding)
     else:
-        frozen = families.load(base.path).to(generator.head_weight.device).eval()
-        objective.reference = frozen.requires_grad_(False)  # type: ignore[attr-defined]
+        objective.reference = _frozen(generator, base)  # type: ignore[attr-defined]
     return objective  # type: ignore[return-value]
+
+
+def _frozen(generator: TokenGenerator, base: Bundle) -> TokenGenerator:
+    """Return what the model starts from, frozen: beside an adapter the base's own tensors, else a copy."""
+    if is_adapted(generator):
+        return beneath(generator)
+    return families.load(base.path).to(generator.head_weight.device).eval().requires_grad_(False)
 
 
 def rewarded(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, dataset: Any, base: Bundle, home: Path,
              common: dict[str, Any]) -> Objective:
     """Return grpo or ppo with the engine as sampler, and copies of the base as reference and as value network.
+
+    Beside an adapter neither is a copy: the reference is the base without the adapter, and the value network has an
+    adapter of its own on the same base.
 
     Raises:
         InputError, CorruptError: see `advisor_of`.
@@ -60,11 +71,14 @@ def rewarded(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, datase
     from bottega.training.sampler import EngineSampler
 
     settings, device = common["settings"], generator.head_weight.device
-    frozen = families.load(base.path).to(device).eval().requires_grad_(False) if settings.needs_reference else None
+    frozen = _frozen(generator, base) if settings.needs_reference else None
     judge = advisor_of(recipe, home)
     more: dict[str, Any] = {"scorer": reward_scorer(judge.path) if judge else None}
     if hasattr(settings, "critic"):
-        more["trunk"] = families.load(base.path).to(device) if settings.critic == "own" else None
+        more["trunk"] = None
+        if settings.critic == "own":
+            more["trunk"] = families.load(base.path).to(device) if recipe.adapter is None else \
+                beside(generator, recipe.adapter, seed=recipe.seed)
     sizes = {name: common[name] for name in ("context", "micro_batch", "seed", "settings")}
     made: Objective = objectives.objective_class(recipe.objective.kind)(
         generator, frozen, codec, dataset, EngineSampler(generator, codec), **sizes, **more)
