@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _align_watch import Watch
+from _align_watch import Watch, reward
 
 from bottega import families
 from bottega.codecs.text import TextCodec
@@ -34,8 +34,8 @@ class Rows:
         yield from self.splits[split]
 
 
-def objective(task: str, folder: Path, facts: dict[str, Any], seed: int) -> Any:
-    """Return the objective of a task over the shared model."""
+def objective(task: str, folder: Path, facts: dict[str, Any], seed: int, ahead: bool, watch: Watch) -> Any:
+    """Return the objective of a task over the shared model; `ahead` keeps the reference's log-probabilities of DPO."""
     model, codec = families.load(folder / "model"), TextCodec.load(folder / "model")
     model.train()
     common = {"context": facts["context"], "batch_tokens": facts["batch_tokens"],
@@ -46,18 +46,43 @@ def objective(task: str, folder: Path, facts: dict[str, Any], seed: int) -> Any:
 
         return SFT(model, codec, data, **common)
     if task == "dpo":
+        from bottega.objectives import reference
         from bottega.objectives.dpo import DPO
 
-        return DPO(model, families.load(folder / "model").requires_grad_(False), codec, data, **common)
-    raise SystemExit(f"no task '{task}'")
+        if not ahead:
+            return DPO(model, families.load(folder / "model").requires_grad_(False), codec, data, **common)
+        data.splits["train"] = data.splits["train"][:facts["pairs"]]  # the pass before the first step is over these
+        made = DPO(model, None, codec, data, **common)
+        made.keep(reference.logprobs(model, made))
+        return made
+    return _grpo(model, codec, data, facts, common, watch)
+
+
+def _grpo(model: Any, codec: TextCodec, data: Rows, facts: dict[str, Any], common: dict[str, Any], watch: Watch) -> Any:
+    """Return GRPO whose rounds tell the watch how many tokens were drawn."""
+    from bottega.objectives.grpo import GRPO, Settings
+    from bottega.objectives.rewards import RewardResult
+    from bottega.training.sampler import EngineSampler
+
+    settings = Settings(rewards={"exact": 1.0}, check=None, prompts=facts["prompts"], group=facts["group"],
+                        max_tokens=facts["completion"], beta=0.0, mean="token", held_out=8)
+
+    def judge(samples: Any) -> list[RewardResult]:
+        if watch.marks:
+            watch.tokens(0, sum(len(sample.tokens) for sample in samples))
+        return [RewardResult(reward(sample.text, sample.prompt.reference)) for sample in samples]
+
+    made = GRPO(model, None, codec, data, EngineSampler(model, codec), extra={"exact": judge},
+                settings=settings, **{name: common[name] for name in ("context", "micro_batch", "seed")})
+    return made
 
 
 def main() -> None:
     task, folder, seed, options = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
     facts = json.loads((folder / "task.json").read_text())
     set_quiet(True)
-    made = objective(task, folder, facts, seed)
     watch = Watch(facts["warm"], facts["steps"])
+    made = objective(task, folder, facts, seed, options.get("ahead", False), watch)
     batch, seen = made.batch, -1
 
     def watched(step: int) -> Any:

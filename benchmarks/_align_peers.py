@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _align_watch import Watch
+from _align_watch import Watch, reward
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
@@ -32,13 +32,18 @@ def _arguments(facts: dict[str, Any], options: dict[str, Any], rows: int, folder
 
 
 def _counted(base: type[Any], watch: Watch) -> type[Any]:
-    """Return a trainer that tells the watch of every step and its tokens."""
+    """Return a trainer that tells the watch of every step's tokens; GRPO's inputs are answers drawn within the step."""
 
     class Counted(base):  # type: ignore[misc]
-        def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-            mask = inputs.get("attention_mask")
-            watch.tokens(int(inputs["input_ids"].numel() if mask is None else mask.sum()))
-            return super().training_step(model, inputs, *rest, **more)
+        def _prepare_inputs(self, batch: Any) -> Any:
+            inputs = super()._prepare_inputs(batch)
+            if "completion_mask" in inputs and "prompt_mask" in inputs:
+                drawn = int(inputs["completion_mask"].sum())
+                watch.tokens(int(inputs["prompt_mask"].sum()) + drawn, drawn)
+            else:
+                mask = inputs.get("attention_mask")
+                watch.tokens(int(inputs["input_ids"].numel() if mask is None else mask.sum()))
+            return inputs
 
     return Counted
 
@@ -69,15 +74,35 @@ def dpo(facts: dict[str, Any], options: dict[str, Any], folder: Path, seed: int,
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     rows = [json.loads(line) for line in (folder / "dpo.jsonl").read_text().splitlines()]
-    steps = facts["warm"] + facts["steps"] + 1
     per_step = round(facts["batch_tokens"] / facts["mean_tokens"]["dpo"] / 2)
     answers = [{"prompt": row["messages"], **{side: [{"role": "assistant", "content": row[side]}]
                                               for side in ("chosen", "rejected")}} for row in rows]
     if options.get("precompute_ref_log_probs"):
-        answers = answers[:steps * per_step]  # so that the passes before the first step are those of these steps
-    config = DPOConfig(seed=seed, beta=0.1, max_length=facts["context"], **_arguments(facts, options, per_step, out))
+        answers = answers[:facts["pairs"]]  # so that the passes before the first step are those of these steps
+    config = DPOConfig(seed=seed, beta=0.1, **{"max_length": facts["context"],
+                                               **_arguments(facts, options, per_step, out)})
     return _counted(DPOTrainer, watch)(model, args=config, train_dataset=Dataset.from_list(answers),
                                        processing_class=tokenizer)
+
+
+def grpo(facts: dict[str, Any], options: dict[str, Any], folder: Path, seed: int, watch: Watch, out: str) -> Any:
+    """Return a trainer on drawn answers: one optimiser step a round, no reference, the reward of both sides."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    rows = [json.loads(line)["messages"] for line in (folder / "grpo.jsonl").read_text().splitlines()]
+    data = Dataset.from_list([{"prompt": row[:-1], "answer": row[-1]["content"]} for row in rows])
+
+    def judge(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+        return [reward(said[0]["content"], right) for said, right in zip(completions, answer, strict=True)]
+
+    config = GRPOConfig(seed=seed, beta=0.0, num_generations=facts["group"], num_iterations=1, steps_per_generation=1,
+                        max_completion_length=facts["completion"], temperature=1.0, loss_type="dapo",
+                        **_arguments(facts, options, facts["prompts"] * facts["group"], out))
+    return _counted(GRPOTrainer, watch)(model, judge, args=config, train_dataset=data, processing_class=tokenizer)
 
 
 def main() -> None:
@@ -92,7 +117,7 @@ def main() -> None:
             watch.mark()
 
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(sys.stderr):
-        trainer = {"sft": sft, "dpo": dpo}[task](facts, options, folder, seed, watch, out)
+        trainer = {"sft": sft, "dpo": dpo, "grpo": grpo}[task](facts, options, folder, seed, watch, out)
         trainer.add_callback(Mark())
         watch.ready()
         trainer.train()

@@ -1,17 +1,21 @@
-"""What both sides of align.py measure with: clocks between steps, tokens, and the process's memory. Plain Python."""
+"""What both sides of align.py share: clocks between steps, tokens, memory, the reward of GRPO. Plain Python."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 
 def _memory(name: str) -> float:
     """Return a line of /proc/self/status in MB: `VmRSS` now, `VmHWM` at most."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
+
+
+def reward(text: str, answer: str) -> float:
+    """Return 1 for the right answer, and the share of different characters: random weights earn unequal rewards."""
+    return float(text.strip() == answer) + len(set(text)) / max(len(text), 1)
 
 
 class Watch:
@@ -21,6 +25,7 @@ class Watch:
         self.warm, self.steps = warm, steps
         self.marks: list[tuple[float, float]] = []
         self.counted: list[int] = []
+        self.drawn: list[int] = []  # GRPO: tokens sampled, part of the others
         self.before = 0.0
 
     def ready(self) -> None:
@@ -32,15 +37,18 @@ class Watch:
         """A step begins, and the one before it is over."""
         self.marks.append((time.perf_counter(), time.process_time()))
         self.counted.append(0)
+        self.drawn.append(0)
 
-    def tokens(self, count: int) -> None:
+    def tokens(self, count: int, drawn: int = 0) -> None:
         """Count tokens of the step under way."""
         self.counted[-1] += count
+        self.drawn[-1] += drawn
 
-    def tell(self, loss: float, **more: Any) -> None:
+    def tell(self, loss: float) -> None:
         """Print what was measured as one JSON line."""
         first, last = self.marks[self.warm], self.marks[self.warm + self.steps]
         peak = _memory("VmHWM")
-        print(json.dumps({"tokens": sum(self.counted[self.warm:self.warm + self.steps]),
-                          "seconds": last[0] - first[0], "cpu_seconds": last[1] - first[1], "loss": loss,
-                          "peak_mb": peak, "grown_mb": peak - self.before, **more}))
+        counted, drawn = (sum(each[self.warm:self.warm + self.steps]) for each in (self.counted, self.drawn))
+        print(json.dumps({"tokens": counted, "drawn": drawn, "seconds": last[0] - first[0],
+                          "cpu_seconds": last[1] - first[1], "loss": loss, "peak_mb": peak,
+                          "grown_mb": peak - self.before}))

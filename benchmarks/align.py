@@ -1,12 +1,14 @@
 """Tokens a second and memory of fine-tuning steps: ours against TRL's `SFTTrainer`, `DPOTrainer` and `GRPOTrainer`.
 
     python benchmarks/align.py --peer-python .venv-trl/bin/python --repeats 3
-    python benchmarks/align.py --quick                          # a minute, to see that everything runs; writes nothing
+    python benchmarks/align.py --quick                          # minutes, to see that everything runs; writes nothing
+    python benchmarks/align.py --kept runs.jsonl --tasks sft    # in parts: what a file holds is not run again
 
 Both sides begin at the same weights (one random model of Qwen3's shape, saved once), read the same conversations or
 pairs in the same tokens, and make the same number of optimiser steps of about the same number of tokens. Counted are
-tokens that are no padding. Every run is a process of its own, in turn, on the threads that are asked for; a figure is
-tokens a second of the processor's time (other programs may run meanwhile) and of the wall clock.
+tokens that are no padding; GRPO's step draws its answers, scores them and learns from them. Every run is a process of
+its own, in turn, on the threads that are asked for; a figure is tokens a second of the processor's time (other programs
+may run meanwhile) and of the wall clock.
 
 The peers run in an environment of their own, made once:
 
@@ -40,17 +42,20 @@ HERE = Path(__file__).parent
 VOCAB, CONTEXT = 16384, 512
 SIZES = {"7M": (4, {"width": 256, "heads": 4}), "27M": (8, {"width": 448, "heads": 7})}
 # What of TRL is tried: each option that pads less. The fastest is the peer; gradient checkpointing, TRL's default, is
-# off, since it spends time for memory that these models do not need.
+# off, since it spends time for memory that these models do not need. Of GRPO, transformers' continuous batching was
+# tried too: a third of the speed of the static cache and 8 GB.
 PEERS: dict[str, dict[str, dict[str, Any]]] = {
     "sft": {"TRL, padded": {}, "TRL, by length": {"train_sampling_strategy": "group_by_length"},
             "TRL, padding-free": {"padding_free": True, "max_length": None},
             "TRL, packed": {"packing": True}},
-    "dpo": {"TRL, padded": {}, "TRL, reference before": {"precompute_ref_log_probs": True}},
-    "grpo": {"TRL, generate": {}},
+    "dpo": {"TRL, padded": {}, "TRL, padding-free": {"padding_free": True, "max_length": None},
+            "TRL, reference before": {"precompute_ref_log_probs": True}},
+    "grpo": {"TRL, generate": {}, "TRL, static cache": {"cache_implementation": "static"}},
 }
 OURS: dict[str, dict[str, dict[str, Any]]] = {
     "sft": {"ours, Muon": {}, "ours, AdamW": {"optimizer": "adamw"}},
-    "dpo": {"ours, Muon": {}, "ours, AdamW": {"optimizer": "adamw"}},
+    "dpo": {"ours, Muon": {}, "ours, AdamW": {"optimizer": "adamw"},
+            "ours, AdamW, reference before": {"optimizer": "adamw", "ahead": True}},
     "grpo": {"ours, Muon": {}, "ours, AdamW": {"optimizer": "adamw"}},
 }
 
@@ -112,12 +117,13 @@ def _turns(text: str) -> list[dict[str, str]]:
 
 def sums(count: int) -> list[dict[str, Any]]:
     """Return prompts with known answers for GRPO: two-digit sums."""
-    return [{"messages": [{"role": "user", "content": f"{one} + {other} = ?"}], "answer": str(one + other)}
+    return [{"messages": [{"role": "user", "content": f"{one} + {other} = ?"},
+                          {"role": "assistant", "content": str(one + other)}]}
             for one, other in ((10 + 7 * i % 89, 10 + 13 * i % 83) for i in range(count))]
 
 
-def prepare(folder: Path, data: Path | None, size: str, args: argparse.Namespace) -> dict[str, float]:
-    """Write model, tokens and settings of a size for all contestants; return mean tokens of a sequence by task."""
+def prepare(folder: Path, data: Path | None, size: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Write model, data and settings of a size for all contestants; return the settings."""
     talks, choices = conversations(data), pairs(data)
     texts = [turn["content"] for row in talks for turn in row["messages"]]
     texts += [text for row in choices for text in (row["messages"][-1]["content"], row["chosen"], row["rejected"])]
@@ -125,7 +131,9 @@ def prepare(folder: Path, data: Path | None, size: str, args: argparse.Namespace
     depth, shape = SIZES[size]
     torch.manual_seed(0)
     special = {name: getattr(codec, name) for name in ("bos", "eos", "pad", "unk")} | {"end": codec.end_of_turn}
-    model = families.build(GeneratorSpec(depth=depth, **shape), vocab_size=VOCAB, context=CONTEXT, special=special)
+    # no row of the head without a token: those would be drawn by TRL and not by ours
+    model = families.build(GeneratorSpec(depth=depth, **shape), vocab_size=codec.vocab_size, context=CONTEXT,
+                           special=special)
     model.save(folder / "model")
     codec.save(folder / "model", CONTEXT)
     whole = [_with_answers(row) for row in choices]
@@ -138,29 +146,53 @@ def prepare(folder: Path, data: Path | None, size: str, args: argparse.Namespace
                                     if fits for side in sides), "grpo": 0.0}
     for name, rows in (("sft", talks), ("dpo", choices), ("grpo", sums(512))):
         (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    write_json(folder / "task.json", {"context": CONTEXT, "batch_tokens": args.batch_tokens, "warm": args.warm,
-                                      "steps": args.steps, "mean_tokens": means, "group": args.group,
-                                      "completion": args.completion, "pad": codec.pad,
-                                      "parameters": sum(p.numel() for p in model.parameters())})
-    return means
+    needed = (args.warm + args.steps + 1) * round(args.batch_tokens / means["dpo"] / 2)  # pairs of all steps
+    facts = {"context": CONTEXT, "batch_tokens": args.batch_tokens, "warm": args.warm, "steps": args.steps,
+             "mean_tokens": means, "pairs": needed, "group": args.group, "completion": args.completion,
+             "prompts": max(1, args.batch_tokens // (args.group * args.completion)), "vocabulary": codec.vocab_size,
+             "parameters": sum(p.numel() for p in model.parameters())}
+    write_json(folder / "task.json", facts)
+    return facts
 
 
 def _with_answers(row: dict[str, Any]) -> list[list[dict[str, str]]]:
     return [[*row["messages"], {"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")]
 
 
-def run(one: Contestant, folder: Path, task: str, precision: str, threads: int, seed: int) -> None:
-    """Run a contestant in a process of its own and keep what it printed."""
-    command = [*one.command, task, str(folder), str(seed), json.dumps({"precision": precision, **one.options})]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false",
-                   "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent / "src"), "GOMP_SPINCOUNT": "1000"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
-    if done.returncode:
-        print(f"{one.name} failed (exit code {done.returncode})", file=sys.stderr)
+class Kept:
+    """Results in a file, a JSON line each, so that a benchmark of an hour can be made in parts; none without a path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        text = path.read_text(encoding="utf-8") if path and path.is_file() else ""
+        self.known: dict[str, dict[str, Any]] = {line["key"]: line for line in map(json.loads, text.splitlines())}
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        return self.known.get(key)
+
+    def add(self, key: str, result: dict[str, Any]) -> None:
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps({'key': key, **result})}\n")
+
+
+def run(one: Contestant, folder: Path, setting: str, seed: int, kept: Kept) -> None:
+    """Run a contestant in a process of its own and keep what it printed; `setting`: size, task, precision, threads."""
+    key = f"{setting} {one.name} {seed}"
+    if (known := kept.get(key)) is not None:
+        one.results.append(known)
         return
-    one.results.append(json.loads(done.stdout.splitlines()[-1]))
-    result = one.results[-1]
-    print(f"{task} {precision} {threads}t {one.name}: {result['tokens'] / result['cpu_seconds']:,.0f} tokens a CPU "
+    _, task, precision, threads = setting.split()
+    command = [*one.command, task, str(folder), str(seed), json.dumps({"precision": precision, **one.options})]
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
+                   "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent / "src"), "GOMP_SPINCOUNT": "1000"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        print(f"{key} failed (exit code {done.returncode}): {done.stderr[-1500:]}", file=sys.stderr)
+        return
+    one.results.append(result := json.loads(done.stdout.splitlines()[-1]))
+    kept.add(key, result)
+    print(f"{key}: {result['tokens'] / result['cpu_seconds']:,.0f} tokens a CPU "
           f"second, {result['tokens'] / result['seconds']:,.0f} a second, peak {result['peak_mb']:,.0f} MB "
           f"(+{result['grown_mb']:,.0f}), loss {result['loss']:.3f}", file=sys.stderr, flush=True)
 
@@ -180,16 +212,20 @@ def table(task: str, field_: list[Contestant]) -> list[str]:
     """Return the rows of one setting; ratios are of the fastest peer's."""
     peers = [one for one in field_ if not one.ours and one.results]
     best = max(peers, key=lambda one: one.rate("cpu_seconds"), default=None)
-    rows = ["| | tokens a CPU second | ratio | tokens a second | ratio | peak memory, MB | of it by the steps |",
-            "|---|--:|--:|--:|--:|--:|--:|"]
+    more = task == "grpo"
+    rows = ["| | tokens a CPU second (range) | ratio | tokens a second | ratio | peak memory, MB | of it by the steps |"
+            f"{' drawn |' * more}", f"|---|--:|--:|--:|--:|--:|--:|{'--:|' * more}"]
     for one in field_:
         if not one.results:
             continue
         ratios = ["" if best is None or not one.ours else f"{one.rate(clock) / best.rate(clock):.2f}x"
                   for clock in ("cpu_seconds", "seconds")]
-        rows.append(f"| {one.name}{' (the peer)' if one is best else ''} | {one.rate('cpu_seconds'):,.0f} | "
+        each = [result["tokens"] / result["cpu_seconds"] for result in one.results]
+        drawn = sum(result["drawn"] for result in one.results) / sum(result["tokens"] for result in one.results)
+        rows.append(f"| {one.name}{' (the peer)' if one is best else ''} | {one.rate('cpu_seconds'):,.0f} "
+                    f"({min(each):,.0f}–{max(each):,.0f}) | "
                     f"{ratios[0]} | {one.rate('seconds'):,.0f} | {ratios[1]} | {one.median('peak_mb'):,.0f} | "
-                    f"{one.median('grown_mb'):,.0f} |")
+                    f"{one.median('grown_mb'):,.0f} |{f' {drawn:.0%} |' * more}")
     return rows
 
 
@@ -201,9 +237,10 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens an optimiser step, about")
     parser.add_argument("--group", type=int, default=8, help="GRPO: answers a prompt")
     parser.add_argument("--completion", type=int, default=64, help="GRPO: longest answer, tokens")
-    parser.add_argument("--tasks", default="sft,dpo")
+    parser.add_argument("--tasks", default="sft,dpo,grpo")
     parser.add_argument("--sizes", default="7M,27M")
     parser.add_argument("--settings", default="fp32:1,fp32:2,bf16:1", help="precision:threads, …")
+    parser.add_argument("--kept", type=Path, help="file of results that are not made again")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--peer-python", type=Path, default=Path(".venv-trl/bin/python"))
     place = os.environ.get("BOTTEGA_DATA")
@@ -212,11 +249,12 @@ def main() -> None:
     if args.quick:
         args.repeats, args.steps, args.warm, args.sizes, args.settings = 1, 2, 1, "7M", "fp32:1"
     lines: list[str] = []
+    kept = Kept(None if args.quick else args.kept)
     with tempfile.TemporaryDirectory() as place_:
         for size in args.sizes.split(","):
             folder = Path(place_) / size
             (folder / "model").mkdir(parents=True)
-            means = prepare(folder, args.data, size, args)
+            facts = prepare(folder, args.data, size, args)
             for task in args.tasks.split(","):
                 for setting in args.settings.split(","):
                     precision, threads = setting.split(":")
@@ -224,18 +262,25 @@ def main() -> None:
                     for repeat in range(args.repeats):
                         turn = repeat % len(field_)  # another one begins each time
                         for one in [*field_[turn:], *field_[:turn]]:
-                            run(one, folder, task, precision, int(threads), repeat)
+                            run(one, folder, f"{size} {task} {precision} {threads}", repeat, kept)
                     lines += [f"**{task.upper()}, {size}, {precision}, {threads} thread"
                               f"{'s' if threads != '1' else ''}**", "", *table(task, field_), ""]
+    means = facts["mean_tokens"]
     text = "\n".join([
         "## Fine-tuning steps against TRL", "",
-        f"`python benchmarks/align.py --tasks {args.tasks} --repeats {args.repeats} --steps {args.steps}` on "
-        f"{machine()}. Medians of {args.repeats} runs in turn, each a process of its own, {args.warm} steps before "
-        f"the clock starts and {args.steps} timed; about {args.batch_tokens:,} tokens an optimiser step, context "
-        f"{CONTEXT}, vocabulary {VOCAB:,}; sequences of {means['sft']:.0f} (SFT) and {means['dpo']:.0f} (DPO) tokens "
-        "in the mean. Tokens are those that are no padding; DPO's count prompt and answer, chosen and rejected. "
-        "TRL's AdamW is PyTorch's fused one; gradient checkpointing, its default, is off. Peak memory is the "
-        "process's, and what it grew by from the loaded model and data to the last step.", "", *lines])
+        f"`python benchmarks/align.py --tasks {args.tasks} --sizes {args.sizes} --settings {args.settings} --repeats "
+        f"{args.repeats} --steps {args.steps}` on {machine()}. Medians of {args.repeats} runs in turn, each a process "
+        f"of its own, {args.warm} steps before the clock starts and {args.steps} timed; about {args.batch_tokens:,} "
+        f"tokens an optimiser step, context {CONTEXT}, vocabulary {facts['vocabulary']:,}; sequences of "
+        f"{means['sft']:.0f} (SFT) and {means['dpo']:.0f} (DPO) tokens in the mean, of "
+        f"{'public sets' if args.data else 'the built-in data'}. Both sides begin at the same random weights and read "
+        "the same tokens. Tokens are those that are no padding; DPO's count prompt and answer, chosen and rejected. A "
+        f"step of GRPO draws {args.group} answers of at most {args.completion} tokens to each of {facts['prompts']} "
+        "prompts at temperature 1, scores them and learns from them once, without a reference; its tokens are those "
+        "of prompts and answers, and `drawn` is the answers' part. `reference before`: the reference's "
+        "log-probabilities are made before the clock starts. TRL's AdamW is PyTorch's fused one; nothing is compiled "
+        "on either side; gradient checkpointing, TRL's default, is off. Ratios are of TRL's fastest. Peak memory is "
+        "the process's, and what it grew by from the loaded model and data to the last step.", "", *lines])
     print(text)
     if not args.quick:
         update("align", text)

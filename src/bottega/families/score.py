@@ -18,59 +18,103 @@ IGNORED = -100  # target value that carries no loss
 _SLICE = 1 << 21  # logits a slice: 8 MiB in fp32, about what a core's caches hold
 
 
-class _Logprobs(torch.autograd.Function):
-    """log softmax(hidden headᵀ)[target] for rows; the backward pass makes each slice of logits again."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        rows = max(1, _SLICE // head.shape[0])
-        picked, sums = [], []
-        for start in range(0, hidden.shape[0], rows):
-            wanted = targets[start:start + rows]
-            logits = F.linear(hidden[start:start + rows], head).float()
-            sums.append(logits.logsumexp(-1))
-            picked.append(logits.gather(1, wanted.unsqueeze(1)).squeeze(1))
-        total = torch.cat(sums)
-        ctx.save_for_backward(hidden, head, targets, total)
-        return torch.cat(picked) - total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """d log p_target / d logit_j = [j = target] - p_j."""
-        hidden, head, targets, total = ctx.saved_tensors
-        rows = max(1, _SLICE // head.shape[0])
-        grad_hidden, grad_head = [], torch.zeros(head.shape, dtype=torch.float32, device=head.device)
-        for start in range(0, hidden.shape[0], rows):
-            part, weight = hidden[start:start + rows], grad[start:start + rows].unsqueeze(1)
-            slope = F.linear(part, head).float().sub_(total[start:start + rows].unsqueeze(1)).exp_().mul_(-weight)
-            slope.scatter_add_(1, targets[start:start + rows].unsqueeze(1), weight)
-            narrow = slope.to(head.dtype)
-            grad_hidden.append(narrow @ head)
-            grad_head += narrow.t() @ part
-        return torch.cat(grad_hidden), grad_head.to(head.dtype), None
+def _chosen(known: Tensor) -> Tensor | slice:
+    """Return the places of rows that carry loss; on a GPU all, since what depends on their number would wait for it."""
+    return slice(None) if known.device.type != "cpu" or bool(known.all()) else known.nonzero().squeeze(1)
 
 
-# An opaque operator: torch.compile would otherwise unroll the slices into code of their own.
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add leftᵀ right to `total`, fp32: in place where the kernel can, a fifth faster than by a product of its own."""
+    if left.dtype == total.dtype:
+        total.addmm_(left.t(), right)
+    else:
+        total += left.t() @ right
+
+
+# Opaque operators: torch.compile would otherwise unroll the slices into code of their own.
+@torch.library.custom_op("bottega::logprobs", mutates_args=())
+def _logprobs(hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log softmax(hidden headᵀ)[target] of each row, fp32, 0 where it is not known, and the rows' logsumexp."""
+    size, places = max(1, _SLICE // head.shape[0]), _chosen(known)
+    rows, wanted = hidden[places], targets[places].unsqueeze(1)
+    picked, sums = (torch.empty(rows.shape[0], device=hidden.device) for _ in range(2))
+    for start in range(0, rows.shape[0], size):
+        end = start + size
+        logits = F.linear(rows[start:end], head).float()
+        sums[start:end] = logits.logsumexp(-1)
+        picked[start:end] = logits.gather(1, wanted[start:end]).squeeze(1)
+    scores, total = (torch.zeros(known.shape, device=hidden.device) for _ in range(2))
+    scores[places], total[places] = picked - sums, sums
+    return scores.masked_fill_(~known, 0.0), total
+
+
+@torch.library.custom_op("bottega::logprobs_backward", mutates_args=())
+def _logprobs_backward(grad: Tensor, hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor,
+                       total: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of hidden and head, logits made again: d log p_target / d logit_j = [j = target] - p_j."""
+    size, places = max(1, _SLICE // head.shape[0]), _chosen(known)
+    rows, wanted = hidden[places], targets[places].unsqueeze(1)
+    weights, sums = grad.masked_fill(~known, 0.0)[places].unsqueeze(1), total[places].unsqueeze(1)
+    to_rows, to_head = torch.empty_like(rows), torch.zeros(head.shape, device=head.device)
+    for start in range(0, rows.shape[0], size):
+        end = start + size
+        part, weight = rows[start:end], weights[start:end]
+        slope = F.linear(part, head).float().sub_(sums[start:end]).exp_().mul_(-weight)
+        slope.scatter_add_(1, wanted[start:end], weight)
+        narrow = slope.to(head.dtype)
+        to_rows[start:end] = narrow @ head
+        _add_product(to_head, narrow, part)
+    to_hidden = torch.zeros(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+    to_hidden[places] = to_rows
+    return to_hidden, to_head.to(head.dtype)
+
+
+@_logprobs.register_fake
+def _(hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(hidden.new_empty(known.shape, dtype=torch.float32) for _ in range(2))  # type: ignore[return-value]
+
+
+@_logprobs_backward.register_fake
+def _(grad: Tensor, hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor,
+      total: Tensor) -> tuple[Tensor, Tensor]:
+    return hidden.new_empty(hidden.shape), head.new_empty(head.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _slopes(ctx: Any, grad: Tensor, _total: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    return *_logprobs_backward(grad, *ctx.saved_tensors), None, None
+
+
+torch.library.register_autograd("bottega::logprobs", _slopes, setup_context=_keep)
+
+
 @torch.library.custom_op("bottega::cross_entropy", mutates_args=())
 def _cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor,
                    differentiate: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return -Σ known · log softmax(hidden headᵀ)[target] and its gradients, made slice by slice with the logits.
-
-    Rows of `hidden` that are not known must be zero, so that they leave no trace in the gradient of `head`.
-    """
-    rows = max(1, _SLICE // head.shape[0])
+    """Return -Σ known · log softmax(hidden headᵀ)[target] and its gradients, made slice by slice with the logits."""
+    size, places = max(1, _SLICE // head.shape[0]), _chosen(known)
+    rows, wanted, weights = hidden[places], targets[places].unsqueeze(1), known[places]
     total = torch.zeros((), device=hidden.device)
-    to_hidden = torch.empty_like(hidden if differentiate else hidden[:0], memory_format=torch.contiguous_format)
+    to_rows = torch.empty_like(rows if differentiate else rows[:0], memory_format=torch.contiguous_format)
     to_head = torch.zeros(head.shape if differentiate else (0,), device=head.device)
-    for start in range(0, hidden.shape[0], rows):
-        end = start + rows
-        part, wanted = hidden[start:end], targets[start:end].unsqueeze(1)
+    for start in range(0, rows.shape[0], size):
+        end = start + size
+        part, ids, counts = rows[start:end], wanted[start:end], weights[start:end]
         scores = torch.log_softmax(F.linear(part, head), -1, dtype=torch.float32)
-        total -= (scores.gather(1, wanted).squeeze(1) * known[start:end]).sum()
+        total -= (scores.gather(1, ids).squeeze(1) * counts).sum()
         if differentiate:  # d -log p_target / d logit_j = p_j - [j = target]
-            slope = scores.exp_().scatter_add_(1, wanted, scores.new_full(wanted.shape, -1.0)).to(head.dtype)
-            to_hidden[start:end] = slope @ head
-            to_head += slope.t() @ part
+            slope = scores.exp_().scatter_add_(1, ids, scores.new_full(ids.shape, -1.0))
+            narrow = slope.to(head.dtype)
+            to_rows[start:end] = narrow @ head
+            _add_product(to_head, narrow, part)
+    if not differentiate:
+        return total, to_rows, to_head.to(head.dtype)
+    to_hidden = torch.zeros(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+    to_hidden[places] = to_rows
     return total, to_hidden, to_head.to(head.dtype)
 
 
@@ -115,10 +159,7 @@ def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     rows, matrix = _rows(hidden, head)
     wanted = targets.flatten()
     known = wanted != IGNORED
-    if hidden.device.type == "cpu" and not torch.compiler.is_compiling():
-        if not bool(known.all()):  # elsewhere the number of rows must not depend on the data
-            rows, wanted, known = rows[known], wanted[known], known[known]
-    else:
+    if hidden.device.type != "cpu":  # there all rows are scored: these must leave no trace in the gradient of the head
         rows = torch.where(known.unsqueeze(1), rows, 0)
     differentiate = torch.is_grad_enabled() and (rows.requires_grad or matrix.requires_grad)
     with torch.autocast(hidden.device.type, enabled=False):
@@ -141,8 +182,8 @@ def logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     wanted = targets.flatten()
     known = wanted != IGNORED
     with torch.autocast(hidden.device.type, enabled=False):
-        scores: Tensor = _Logprobs.apply(rows, matrix, wanted.clamp_min(0))  # type: ignore[no-untyped-call]
-    return torch.where(known, scores, 0.0).view(targets.shape)
+        scores: Tensor = _logprobs(rows, matrix, wanted.clamp_min(0), known)[0]
+    return scores.view(targets.shape)
 
 
 def token_logprobs(generator: TokenGenerator, batch: Batch) -> Tensor:

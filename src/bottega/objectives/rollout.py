@@ -59,9 +59,11 @@ def spread(lines: Sequence[Line], bins: Sequence[Sequence[int]], context: int, p
 
 
 def batches(lines: Sequence[Line], context: int, micro_batch: int, pad: int) -> list[Batch]:
-    """Return lines as packed micro-batches of at most `micro_batch` rows."""
+    """Return lines as packed micro-batches of at most `micro_batch` rows, as long as the fullest of them needs."""
     bins = pack([line.row for line in lines], context)
-    return [spread(lines, bins[first:first + micro_batch], context, pad) for first in range(0, len(bins), micro_batch)]
+    width = [sum(lines[number].row.length for number in numbers) for numbers in bins]
+    return [spread(lines, bins[first:first + micro_batch], max(width[first:first + micro_batch]), pad)
+            for first in range(0, len(bins), micro_batch)]
 
 
 @torch.no_grad()
