@@ -111,6 +111,11 @@ def result(kind: str, seed: int, folder: Path, more: list[str]) -> dict[str, Any
     return found
 
 
+def hacked(run: dict[str, Any]) -> dict[str, str]:
+    """Return step → what the monitors said, for the validations at which they called the reward hacked."""
+    return {step: said for step, lines in run["warned"].items() for said in lines if "being hacked" in said}
+
+
 def report(runs: dict[int, dict[str, dict[str, Any]]]) -> str:
     """Return the section."""
     from bottega.evaluation.statistics import rate
@@ -138,14 +143,15 @@ def report(runs: dict[int, dict[str, dict[str, Any]]]) -> str:
                      f"{spread(kind, lambda run: run['accuracy']['worked'], '{:.0%}')} | "
                      f"{spread(kind, lambda run: run['accuracy'].get('worked_right', 0.0), '{:.0%}')} | {reward} | "
                      f"{spread(kind, lambda run: run['cpu_seconds'] / 60, '{:.1f}')} | {speed} | "
-                     f"{spread(kind, lambda run: len(run['warned']), '{:.0f}')} |")
+                     f"{spread(kind, lambda run: len(hacked(run)), '{:.0f}')} |")
     half = len(gains) // 2
     lines += ["", f"Points gained in greedy accuracy: GRPO {', '.join(f'{gain:+.1f}' for gain in gains[:half])}; PPO "
               f"{', '.join(f'{gain:+.1f}' for gain in gains[half:])}. Alarms are validations at which the monitors "
-              "warned; `hack` pays for results from 50 to 99, and was first caught at step "
-              + ", ".join(min(run["hack"]["warned"], key=int, default="never") for run in runs.values())
+              "said that the reward is being hacked (other advice, as on longer answers, is not counted); `hack` pays "
+              "for results from 50 to 99, and was first caught at step "
+              + ", ".join(min(hacked(run["hack"]), key=int, default="never") for run in runs.values())
               + f" of {next(iter(runs.values()))['hack']['steps']}: "
-              + next((said for run in runs.values() for said in run["hack"]["warned"].values()), ["–"])[0] + "."]
+              + next((said for run in runs.values() for said in hacked(run["hack"]).values()), "–") + "."]
     return "\n".join(lines)
 
 
