@@ -74,7 +74,8 @@ class Models:
     def __init__(self, home: Path, store: Store, *, only: list[str] | None = None, slots: int = 64,
                  queue: int = 256) -> None:
         self.home, self._store, self._only, self._slots, self._queue = home, store, only, slots, queue
-        self._known: dict[Path, tuple[float, Served | None]] = {}  # when a folder was written, and what it holds
+        # when a folder was written, and what it holds; without that, when its neighbours changed: a base may come back
+        self._known: dict[Path, tuple[float, Served | None, float]] = {}
         self._served: dict[str, Served] = {}
         self._loaded: dict[str, Maker] = {}  # by digest, the one used last at the end
         self._loading: dict[str, asyncio.Task[Maker]] = {}
@@ -134,8 +135,8 @@ class Models:
     def _look(self, path: Path) -> Served | None:
         """Return a model folder as it is served by its own name; None and a warning when it cannot be."""
         stamp = max((path / name).stat().st_mtime for name in (META, MANIFEST) if (path / name).is_file())
-        known = self._known.get(path)
-        if known is not None and known[0] == stamp:
+        known, beside = self._known.get(path), path.parent.stat().st_mtime
+        if known is not None and known[0] == stamp and (known[1] is not None or known[2] == beside):
             return known[1]
         served = None
         try:
@@ -143,7 +144,7 @@ class Models:
             served = None if served.objective == "reward" else served  # a judge writes nothing
         except BottegaError as error:
             say(f"warning: {path.name} is not served: {error.problem}")
-        self._known[path] = (stamp, served)
+        self._known[path] = (stamp, served, beside)
         return served
 
     def _read(self, path: Path) -> Served:
