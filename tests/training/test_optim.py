@@ -3,6 +3,7 @@ import tiny
 import torch
 from torch import nn
 
+from bottega.families.diffusion import Diffusion
 from bottega.training.optim import Muon, Optimiser, hidden_matrices, orthogonalise
 
 
@@ -94,3 +95,49 @@ def test_a_kernel_moves_as_the_matrix_of_its_output_channels():
             mover.step(1.0)
     assert torch.equal(kernel.data.view(6, 36), matrix.data)
     assert movers[0].tensors()["w.momentum"].shape == (6, 36)
+
+
+def test_a_layer_and_a_kernel_of_one_matrix_shape_move_together_as_they_do_apart():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"layer": nn.Linear(4, 6, bias=False), "kernel": nn.Conv2d(4, 6, 1, bias=False)})
+    together = dict(model.named_parameters())
+    alone = {name: nn.Parameter(p.detach().clone()) for name, p in together.items()}
+    both, single = Muon(together, learning_rate=0.1), [Muon({name: p}, learning_rate=0.1) for name, p in alone.items()]
+    assert len(both.groups) == 1
+    for _ in range(3):
+        for name, p in together.items():
+            p.grad = torch.randn_like(p)
+            alone[name].grad = p.grad.clone()
+        both.step(1.0)
+        for muon in single:
+            muon.step(1.0)
+    for name, p in together.items():
+        torch.testing.assert_close(p, alone[name], rtol=1e-5, atol=1e-5)
+    kept = {name: tensor.clone() for name, tensor in both.tensors().items()}
+    again = Muon(together, learning_rate=0.1)
+    again.restore(kept)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in again.tensors().items())
+
+
+def test_muon_moves_a_whole_u_net():
+    """Its 1x1 shortcuts have the matrix shapes of its attention's layers."""
+    facts = {"channels": 1, "size": (8, 8), "classes": 3, "vocab": 0, "text_length": 0}
+    torch.manual_seed(0)
+    model = Diffusion(Diffusion.Config.derive(2, facts, {"levels": 3, "blocks": 1}))
+    optimiser = Optimiser(model, model.players()["model"], kind="muon", learning_rate=0.01, learning_rate_rest=0.01,
+                          weight_decay=0.0, dtype=torch.float32)
+    muon = optimiser.parts[0]
+    assert isinstance(muon, Muon)
+    assert any(len({p.dim() for p in group}) > 1 for group in muon.groups)
+    batch = {"images": torch.rand(8, 1, 8, 8) * 2 - 1, "labels": torch.randint(3, (8,)),
+             "text": torch.zeros(8, 0, dtype=torch.int64)}
+    losses = []
+    for step in range(60):
+        torch.manual_seed(step % 3)
+        model.zero_grad()
+        loss = model.loss(batch)
+        loss.total.backward()
+        optimiser.normalise(float(loss.weight), 1.0)
+        optimiser.step(1.0)
+        losses.append(float(loss.total.detach()))
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])

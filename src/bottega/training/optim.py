@@ -79,8 +79,7 @@ class Muon:
         """Update the parameters from their gradients at `share` (0..1) of the peak rate."""
         rate = self.learning_rate * share
         for group, running in zip(self.groups, self.running, strict=True):
-            gradients = torch.stack([p.grad if p.grad is not None else torch.zeros_like(p) for p in group])
-            gradients = gradients.view_as(running)
+            gradients = torch.stack([(torch.zeros_like(p) if p.grad is None else p.grad).flatten(1) for p in group])
             running.lerp_(gradients, 1 - self.momentum)
             update = orthogonalise(gradients.lerp_(running, self.momentum), self.dtype).to(running.dtype)
             scale = math.sqrt(max(1.0, running.size(1) / running.size(2)))  # keeps the update's spectral size
