@@ -85,6 +85,42 @@ def test_ours_reads_peft(base: Path, tmp_path: Path, options: dict[str, Any]):
     assert float((ours(TOKENS) - theirs).abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("cell", ["mingru", "gru"])
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_peft_wraps_a_recurrent_model(make: Callable[..., TokenGenerator], tmp_path: Path, cell: str, kind: str):
+    """transformers knows no such model, so PEFT gets our module; a gru's scan reads its matrix: it must be merged."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    folder = tmp_path / "base"
+    folder.mkdir()
+    make("recurrent", width=32, cell=cell).save(folder)
+    ours = adapted_folder(folder, AdapterSpec(kind=kind, rank=4), tmp_path / "adapter")
+    with pytest.raises(ValueError, match="bottega-recurrent"):
+        transformers.AutoModelForCausalLM.from_pretrained(folder)
+    theirs = peft.PeftModel.from_pretrained(load(folder), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        beside = float((theirs(TOKENS) - ours).abs().max())
+        for layer in theirs.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.merge()
+        assert float((theirs(TOKENS) - ours).abs().max()) < 1e-4
+        assert float((load(folder)(TOKENS) - ours).abs().max()) > 0.1
+    assert (beside < 1e-4) == (cell == "mingru")
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}], ids=str)
+def test_ours_reads_peft_s_of_a_recurrent_model(make: Callable[..., TokenGenerator], tmp_path: Path,
+                                                options: dict[str, Any]):
+    model, ours = make("recurrent", width=32), make("recurrent", width=32)
+    ours.load_state_dict(model.state_dict())
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=3, target_modules=["in_proj", "down_proj"], **options))
+    moved(wrapped, ("lora_A", "lora_B", "lora_magnitude"))
+    wrapped.save_pretrained(tmp_path / "adapter")
+    put_on(ours, *read_adapter(tmp_path / "adapter"))
+    with torch.no_grad():
+        assert float((ours(TOKENS) - wrapped.eval()(TOKENS)).abs().max()) < 1e-4
+
+
 def test_a_table_goes_to_peft_and_back(make: Callable[..., TokenGenerator], tmp_path: Path):
     folder = tmp_path / "untied"
     folder.mkdir()

@@ -88,7 +88,8 @@ def write_adapter(folder: Path, model: Generator, spec: AdapterSpec, *, base: st
         table = isinstance(model.get_submodule(name), nn.Embedding)
         ends = {part: end for end, part in _ENDS.items() if ("embedding" in end) == table or part == "magnitude"}
         tensors |= {f"{_PREFIX}{name}.{ends[part]}": tensor.contiguous() for part, tensor in parts.items()}
-    write_json(folder / CONFIG, spec_of(small, spec, base, "CAUSAL_LM" if hasattr(model, "head_weight") else None))
+    # with a task PEFT asks for methods that only classes of transformers have
+    write_json(folder / CONFIG, spec_of(small, spec, base, "CAUSAL_LM" if model.family == "transformer" else None))
     write_atomic(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     now = model.state_dict()
     changed = {name: now[name].detach().cpu().clone() for name, tensor in plain.state_dict().items()
