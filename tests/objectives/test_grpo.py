@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bottega.codecs.text import TextCodec
 from bottega.core.errors import RecipeError
-from bottega.core.recipe import ObjectiveSpec, TrainingSpec
+from bottega.core.recipe import AdapterSpec, ObjectiveSpec, TrainingSpec
+from bottega.families.adapters import adapt
 from bottega.families.base import TokenGenerator
 from bottega.families.score import token_logprobs
 from bottega.objectives import monitors, settings
@@ -116,6 +117,23 @@ def test_a_run_stopped_within_a_round_has_the_bits_of_a_whole_one(kind: str, tal
     whole = stopped_equals_whole(lambda: objective_of(kind, talks, codec), tmp_path, optimizer="adamw",
                                  learning_rate=0.001)
     assert not torch.equal(next(whole.generator.parameters()), next(talks.parameters()))
+
+
+def test_a_stop_puts_the_best_adapter_back_without_a_copy_of_its_base(talks: TokenGenerator, codec: TextCodec) -> None:  # noqa: F811
+    objective = objective_of("grpo", talks, codec, stop={"kl": 1.0})
+    adapt(objective.generator, AdapterSpec(rank=2))
+    trained = [part for part in objective.generator.parameters() if part.requires_grad]
+    objective.summarise({"loss": 1.0, "reward": -1.0}, 1.0)
+    best = [part.detach().clone() for part in trained]
+    kept = sum(tensor.numel() for name, tensor in objective.tensors().items() if name.startswith("best."))
+    assert sum(part.numel() for part in best) <= kept < 0.2 * sum(p.numel() for p in talks.parameters())
+    with torch.no_grad():
+        for part in trained:
+            part.add_(1.0)
+    objective.summarise({"loss": 2.0, "reward": -2.0}, 1.0)
+    objective._stop("by hand")
+    assert objective.finish()["reward"] == -1.0
+    assert all(torch.equal(one, other) for one, other in zip(trained, best, strict=True))
 
 
 def test_a_hack_is_told_from_honest_progress() -> None:

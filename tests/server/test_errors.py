@@ -57,7 +57,8 @@ def test_bad_values_name_the_field(server: Running, field: str, value: Any) -> N
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
      "messages[0].content"),
     ({"messages": [*QUESTION, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]},
-     "messages[1].tool_calls"),
+     "messages[1].tool_calls[0].function"),
+    ({"messages": [{"role": "user", "content": "x", "tool_calls": [{"id": "1"}]}]}, "messages[0].tool_calls"),
     ({"messages": QUESTION, "response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
      "response_format.json_schema.schema"),
     ({"messages": QUESTION, "response_format": {"type": "regex", "regex": "("}}, "response_format"),
@@ -76,7 +77,7 @@ def test_fields_that_are_unknown_or_not_supported(server: Running) -> None:
     assert "did you mean 'temperature'" in error["message"]
     error = refused(server, {"messages": QUESTION, "tools": [{"type": "function"}]})
     assert error["param"] == "tools"
-    assert "not supported" in error["message"]
+    assert "tools[0].function" in error["message"]
     harmless = {"tools": [], "tool_choice": "auto", "store": False, "service_tier": "auto", "user": "me", "audio": None}
     assert server.post("/v1/chat/completions", {"messages": QUESTION, "max_tokens": 1, **harmless}).status_code == 200
     assert refused(server, {"prompt": "x", "echo": True}, "/v1/completions")["param"] == "echo"

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from email.message import Message as Headers
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -25,6 +26,14 @@ _PAUSES = (1.0, 4.0, 15.0)  # seconds before each further try
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 _TOGETHER = 8  # requests under way
 _MOST_BYTES = 16 << 20  # of a reply
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, and whether it ended by itself, not at the limit."""
+
+    text: str
+    finished: bool
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -58,6 +67,10 @@ class ServedModel:
         self._open = urllib.request.build_opener(_Stay).open
 
     def answer(self, messages: Sequence[Mapping[str, str]], **controls: Any) -> str:
+        """Return the text of an answer; see `reply`."""
+        return self.reply(messages, **controls).text
+
+    def reply(self, messages: Sequence[Mapping[str, str]], **controls: Any) -> Reply:
         """Return the answer to a conversation.
 
         Args:
@@ -73,7 +86,7 @@ class ServedModel:
         for attempt in range(_TRIES):
             try:
                 with self._open(request, timeout=_TIMEOUT) as reply:
-                    return self._content(reply.read(_MOST_BYTES))
+                    return self._read(reply.read(_MOST_BYTES))
             except urllib.error.HTTPError as error:
                 problem = f"{self.host} answered {error.code} ({error.reason})"
                 if error.code not in _AGAIN:
@@ -87,9 +100,14 @@ class ServedModel:
 
     def answers(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seed: int = 0,
                 **controls: Any) -> list[str]:
+        """Return the texts of the answers to many conversations; see `replies`."""
+        return [reply.text for reply in self.replies(conversations, seed=seed, **controls)]
+
+    def replies(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seed: int = 0,
+                **controls: Any) -> list[Reply]:
         """Return the answers to many conversations, in order, some at a time; each has a seed of its own."""
         with ThreadPoolExecutor(_TOGETHER) as pool:
-            jobs = [pool.submit(self.answer, turns, seed=seed + number, **controls)
+            jobs = [pool.submit(self.reply, turns, seed=seed + number, **controls)
                     for number, turns in enumerate(conversations)]
             try:
                 return [job.result() for job in jobs]
@@ -97,12 +115,14 @@ class ServedModel:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _content(self, data: bytes) -> str:
+    def _read(self, data: bytes) -> Reply:
+        content, finish = None, None
         try:
-            content = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            content = None
+            choice = json.loads(data)["choices"][0]
+            content, finish = choice["message"]["content"], choice.get("finish_reason")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            pass
         if not isinstance(content, str):
             raise InputError(f"{self.host} does not answer as OpenAI's chat completions do", where=self._where,
                              fix="give an address that ends in /v1 and speaks this API")
-        return content
+        return Reply(content, finish != "length")

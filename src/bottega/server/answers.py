@@ -35,12 +35,28 @@ class Told(Answer):
     verdicts: list[dict[str, Any]]
 
 
+class Called(Answer):
+    """The function that is called, its arguments as JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Answer):
+    """One call of a tool that was offered."""
+
+    id: str
+    type: Literal["function"]
+    function: Called
+
+
 class Reply(Answer):
-    """The answering turn."""
+    """The answering turn; `content` is null where it only calls, `tool_calls` is there where it does."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(Answer):
@@ -49,7 +65,7 @@ class ChatChoice(Answer):
     index: int
     message: Reply
     logprobs: dict[str, Any] | None
-    finish_reason: Finish
+    finish_reason: Finish | Literal["tool_calls"]
 
 
 class TextChoice(Answer):

@@ -19,6 +19,9 @@ router = APIRouter(prefix="/v1", tags=["generation"])
 async def chat(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     shown = (body.top_logprobs or 0) if body.logprobs else None
-    wish = Wish(messages=[message.message() for message in body.messages], controls=body.controls(),
+    wish = Wish(messages=body.turns(), controls=body.controls(),
                 alternatives=max(shown or 0, body.bottega.alternatives))
-    return await respond(body, request, [wish], lambda pieces: ChatShape(shown, pieces), "chat.completion")
+    names = [tool["function"]["name"] for tool in body.offered]
+    most = 1 if body.parallel_tool_calls is False else None
+    return await respond(body, request, [wish], lambda pieces: ChatShape(shown, pieces, names, most),
+                         "chat.completion")

@@ -16,6 +16,7 @@ from bottega.core.errors import suggest
 from bottega.core.request import Controls, Message
 from bottega.server.errors import PARAMS, ApiError, shown
 from bottega.server.formats import FORMATS, ResponseFormat, as_format
+from bottega.server.tools import CallBody, CalledBody, fault_of, written
 
 Number = float | None
 Count = int | None
@@ -70,15 +71,22 @@ class MessageBody(BaseModel):
 
     model_config = ConfigDict(strict=True)
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part]
+    content: str | list[Part] | None = None
+    tool_calls: Annotated[list[CallBody], Field(max_length=128)] | None = None
+    tool_call_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _text_only(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for name in ("tool_calls", "function_call", "audio"):
+            for name in ("function_call", "audio"):
                 if data.get(name):
                     raise refuse(f"{name} is not supported; give the message's content as text", name)
+            if data.get("tool_calls") and data.get("role") != "assistant":
+                raise refuse(f"tool_calls belong to the assistant, this turn's role is {shown(data.get('role'))}",
+                             "tool_calls")
+            if data.get("content") is None and not data.get("tool_calls"):
+                raise refuse("the turn says nothing; give its content as text", "content")
             parts = data.get("content")
             for part in parts if isinstance(parts, list) else []:
                 if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
@@ -86,9 +94,14 @@ class MessageBody(BaseModel):
                                  "text only", "content")
         return data
 
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+
     def message(self) -> Message:
         """Return the turn as the lower floors know it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        text = self.text
         return Message.model_validate({"role": _ROLES.get(self.role, self.role), "content": text})
 
 
@@ -187,14 +200,51 @@ class ChatBody(Sampling):
 
     ignored = Body.ignored | {"prompt_cache_key", "prompt_cache_retention"}
     harmless = {"audio": (), "function_call": ("none", "auto"), "functions": ([],), "modalities": (["text"],),
-                "parallel_tool_calls": (True, False), "prediction": (), "reasoning_effort": ("none",),
-                "service_tier": ("auto", "default"), "store": (False,), "tool_choice": ("none", "auto"),
-                "tools": ([],), "verbosity": ("medium",), "web_search_options": ()}
+                "prediction": (), "reasoning_effort": ("none",), "service_tier": ("auto", "default"),
+                "store": (False,), "verbosity": ("medium",), "web_search_options": ()}
 
     messages: Annotated[list[MessageBody], Field(min_length=1)]
     max_completion_tokens: Count = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tools(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            fault = fault_of(data["tools"]) if data.get("tools") is not None else None
+            if fault:
+                raise refuse(fault, "tools")
+            choice = data.get("tool_choice")
+            if choice not in (None, "none", "auto"):
+                raise refuse(f"tool_choice {shown(choice)} is not supported: no model can be made to call; use 'auto' "
+                             "or 'none'", "tool_choice")
+        return data
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that may be called."""
+        return [] if self.tool_choice == "none" else self.tools or []
+
+    def turns(self) -> list[Message]:
+        """Return the conversation as the lower floors know it, tools and calls written into its turns.
+
+        Raises:
+            ApiError: 400 that names the turn.
+        """
+        if self.offered and self.response_format is not None and self.response_format.type != "text":
+            raise ApiError(400, "response_format and tools cannot be given together: a call has a form of its own; "
+                           "leave one out, or set tool_choice to 'none'", param="response_format")
+        if not self.offered and not any(message.tool_calls for message in self.messages):
+            return [message.message() for message in self.messages]
+        plain = [{**message.model_dump(exclude_none=True), "content": message.text} for message in self.messages]
+        try:
+            return [Message.model_validate(turn) for turn in written(plain, self.offered)]
+        except ValueError as error:
+            raise ApiError(400, f"messages: {error}", param="messages") from None
 
     def controls(self) -> Controls:
         """Return the controls that are asked for; see `Sampling.controls`.
@@ -264,5 +314,5 @@ def no_tokens(data: Any, name: str) -> Any:
 
 
 _MODELS: list[type[BaseModel]] = [ChatBody, CompletionBody, EmbeddingsBody, ModerationBody, MessageBody, Part,
-                                  StreamOptions, Extension, *FORMATS]
+                                  CallBody, CalledBody, StreamOptions, Extension, *FORMATS]
 NAMES = frozenset(field.alias or name for model in _MODELS for name, field in model.model_fields.items())

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bottega.core.request import Step
+from bottega.core.tool_text import CallReader
+from bottega.server.tools import plain_call
 
 _LOWEST = -9999.0
 Pieces = Callable[[int], bytes]  # the bytes of a token id
@@ -42,22 +44,48 @@ class ChatShape:
     Args:
         logprobs: how many candidates to show at each token; None shows no log-probabilities.
         pieces: the bytes of a token.
+        tools: names of what may be called; a call of one is told as such, not as text.
+        most: calls to tell of one choice; None: all.
     """
 
     kind = "chat.completion.chunk"
 
-    def __init__(self, logprobs: int | None, pieces: Pieces) -> None:
-        self._count, self._pieces = logprobs, pieces
+    def __init__(self, logprobs: int | None, pieces: Pieces, tools: Sequence[str] = (),
+                 most: int | None = None) -> None:
+        self._count, self._pieces, self._tools, self._most = logprobs, pieces, tools, most
+        self._readers: dict[int, CallReader] = {}  # by choice
+        self._called: dict[int, int] = {}
         self.opening: str | None = self._choice({"role": "assistant", "content": ""}, "null", None)
 
     def part(self, number: int, text: str, steps: tuple[Step, ...], finish: str | None) -> str:
         """Return the inside of a chunk's choice as JSON, empty when there is nothing to tell."""
         logs = "null" if self._count is None or finish else _dumps(self._logs(steps))
+        delta: dict[str, Any] = {"content": text} if text or (self._count is not None and not finish) else {}
+        if self._tools:
+            delta = self._read(number, text, bool(finish), delta)
         if finish:
-            return self._choice({}, "null", finish)
-        return self._choice({"content": text}, logs, None) if text or self._count is not None else ""
+            return self._choice(delta, "null", self._ended(number, finish))
+        return self._choice(delta, logs, None) if delta else ""
 
-    def _choice(self, delta: dict[str, str], logs: str, finish: str | None) -> str:
+    def _read(self, number: int, text: str, last: bool, delta: dict[str, Any]) -> dict[str, Any]:
+        """Return a delta in which calls are told as calls; what may become one waits."""
+        reader = self._readers.setdefault(number, CallReader(self._tools))
+        words, calls = reader.push(text)
+        if last:
+            more, others = reader.finish()
+            words, calls = words + more, calls + others
+        told = self._called.get(number, 0)
+        calls = calls if self._most is None else calls[:max(0, self._most - told)]
+        self._called[number] = told + len(calls)
+        delta = {"content": words} if words or (delta and self._count is not None) else {}
+        if calls:
+            delta["tool_calls"] = [{"index": told + place, **plain_call(call)} for place, call in enumerate(calls)]
+        return delta
+
+    def _ended(self, number: int, finish: str) -> str:
+        return "tool_calls" if finish == "stop" and self._called.get(number) else finish
+
+    def _choice(self, delta: dict[str, Any], logs: str, finish: str | None) -> str:
         return f'"delta":{_dumps(delta)},"logprobs":{logs},"finish_reason":{_dumps(finish)}'
 
     def _logs(self, steps: Sequence[Step]) -> dict[str, Any]:
@@ -69,8 +97,13 @@ class ChatShape:
 
     def whole(self, index: int, text: str, steps: Sequence[Step], finish: str) -> dict[str, Any]:
         """Return a choice of an answer that is not streamed."""
-        return {"index": index, "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None if self._count is None else self._logs(steps), "finish_reason": finish}
+        delta: dict[str, Any] = self._read(index, text, True, {}) if self._tools else {"content": text}
+        message: dict[str, Any] = {"role": "assistant", "content": delta.get("content", ""), "refusal": None}
+        if "tool_calls" in delta:
+            calls = [{name: value for name, value in call.items() if name != "index"} for call in delta["tool_calls"]]
+            message |= {"content": message["content"] or None, "tool_calls": calls}
+        return {"index": index, "message": message, "logprobs": None if self._count is None else self._logs(steps),
+                "finish_reason": self._ended(index, finish)}
 
 
 class TextShape:

@@ -96,9 +96,19 @@ def advisor_of(recipe: Recipe, home: Path) -> Bundle | None:
     name = (recipe.objective.overrides.get("rewards") or {}).get("model", {})
     if recipe.objective.kind not in ("grpo", "ppo") or not name:
         return teacher_of(recipe, home)
-    bundle = Bundle.open(find_bundle(name["name"], home / "models"))
+    return judge_of(name["name"], home)
+
+
+def judge_of(name: str, home: Path, where: str = "objective.rewards.model.name") -> Bundle:
+    """Return a reward model by its name.
+
+    Raises:
+        InputError: there is no such model, or it is of another kind.
+        CorruptError: its files do not verify.
+    """
+    bundle = Bundle.open(find_bundle(name, home / "models"))
     if bundle.meta.get("objective") != "reward":
-        raise InputError(f"'{bundle.name}' is no reward model", where="objective.rewards.model.name",
+        raise InputError(f"'{bundle.name}' is no reward model", where=where,
                          fix="train one with objective: {kind: reward}")
     return bundle
 
