@@ -11,10 +11,15 @@ import typer
 from bottega.commands.common import Json, emit, model_path, open_engine, start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bottega.core.bundle import Bundle
+    from bottega.generation.served import ServedModel
     from bottega.objectives.rejection import Kept
     from bottega.objectives.rewards import Rewards
-    from bottega.objectives.samples import Prompt
+    from bottega.objectives.samples import Prompt, Sample
+
+    Draw = Callable[[int, list[Prompt]], list[list[Sample]]]  # place of the first of some prompts, and these
 
 _FIX = 'write {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]} on each line'
 _TOGETHER = 256  # answers made before they are judged
@@ -63,9 +68,10 @@ def distil(
     """
     from bottega.core.bundle import Bundle
     from bottega.core.energy import CostMeter
-    from bottega.core.errors import DataError
+    from bottega.core.errors import DataError, InputError
     from bottega.core.files import sha256_file, write_atomic, write_json
     from bottega.core.lineage import Licence, Lineage, Parent
+    from bottega.generation.served import ServedModel
 
     start(as_json)
     meter, asked = CostMeter(), _questions(prompts)
@@ -75,12 +81,18 @@ def distil(
     licences = [Licence(spdx=licence, evidence="given with --licence")]
     models: list[Bundle] = []
     if url is not None:
-        who, kept = _served(url, teacher, key_variable, asked, best_of, rewards, at_least, seed, controls)
+        if teacher is None:
+            raise InputError("an address serves many models and none is named", where="--teacher",
+                             fix="add --teacher NAME, as the address calls it")
+        served = ServedModel(url, teacher, key_variable)
+        who, draw = {"teacher": teacher, "host": served.host}, _served(served, best_of, seed, controls)
     else:
         models = [Bundle.open(model_path(teacher, "text"))]
         who = {"teacher": models[0].name, "digest": models[0].digest}
-        kept = _own(models[0], teacher, asked, best_of, rewards, at_least, seed, controls)
+        draw = _own(teacher, asked, best_of, seed, controls)
         licences = licences if licence != "unknown" else list(models[0].lineage.licences)
+    kept = _keep(asked, draw, best_of, rewards, at_least, " at ".join(who[key] for key in ("teacher", "host")
+                                                                      if key in who))
     if judge is not None:
         models.append(judge)
         licences += judge.lineage.licences
@@ -173,55 +185,54 @@ def _judges(spec: dict[str, Any]) -> tuple[Bundle | None, Rewards | None]:
     return judge, Rewards(spec, reward_scorer(judge.path) if judge else None)
 
 
-def _own(bundle: Bundle, name: str | None, asked: list[Prompt], best_of: int, rewards: Rewards | None,
-         at_least: float | None, seed: int, controls: dict[str, Any]) -> Kept:
-    """Return what a model of this workshop answers."""
-    from bottega.core.progress import timed, track
+def _own(name: str | None, asked: list[Prompt], best_of: int, seed: int,
+         controls: dict[str, Any]) -> Draw:
+    """Return what draws `best_of` answers to each of some prompts from a model of this workshop."""
     from bottega.core.request import Controls, Message, Request
-    from bottega.objectives.rejection import Kept, keep_best
     from bottega.objectives.samples import Sample
 
-    engine, kept = open_engine(name), Kept()
+    engine = open_engine(name)
     requests = [Request(messages=[Message.model_validate(turn) for turn in prompt.messages],
                         controls=Controls(seed=seed + number, n=best_of, **controls))
                 for number, prompt in enumerate(asked)]
-    size = max(1, _TOGETHER // best_of)
-    with timed(f"asking {bundle.name} {len(asked):,} questions"):
-        for first in track(range(0, len(asked), size), "answers"):
-            made = engine.generate_many(requests[first:first + size])
-            keep_best([[Sample(prompt, one.text, one.tokens, [], one.finish != "length") for one in result.outputs]
-                       for prompt, result in zip(asked[first:first + size], made, strict=True)], rewards, at_least,
-                      kept)
-    return kept
+
+    def draw(first: int, part: list[Prompt]) -> list[list[Sample]]:
+        made = engine.generate_many(requests[first:first + len(part)])
+        return [[Sample(prompt, one.text, one.tokens, [], one.finish != "length") for one in result.outputs]
+                for prompt, result in zip(part, made, strict=True)]
+
+    return draw
 
 
-def _served(url: str, teacher: str | None, key_variable: str, asked: list[Prompt], best_of: int,
-            rewards: Rewards | None, at_least: float | None, seed: int,
-            controls: dict[str, Any]) -> tuple[dict[str, str], Kept]:
-    """Return who answered at an address, and what.
-
-    Raises:
-        InputError: no model is named, or the address does not answer.
-    """
-    from bottega.core.errors import InputError
-    from bottega.core.progress import timed, track
-    from bottega.generation.served import ServedModel
-    from bottega.objectives.rejection import Kept, keep_best
+def _served(served: ServedModel, best_of: int, seed: int, controls: dict[str, Any]) -> Draw:
+    """Return what draws `best_of` answers to each of some prompts from a model at an address."""
     from bottega.objectives.samples import Sample
 
-    if teacher is None:
-        raise InputError("an address serves many models and none is named", where="--teacher",
-                         fix="add --teacher NAME, as the address calls it")
-    served, kept, size = ServedModel(url, teacher, key_variable), Kept(), max(1, _TOGETHER // best_of)
-    with timed(f"asking {teacher} at {served.host} {len(asked):,} questions"):
+    def draw(first: int, part: list[Prompt]) -> list[list[Sample]]:
+        told = served.replies([prompt.messages for prompt in part for _ in range(best_of)],
+                              seed=seed + first * best_of, **controls)
+        samples = [Sample(part[place // best_of], one.text, [], [], one.finished) for place, one in enumerate(told)]
+        return [samples[place:place + best_of] for place in range(0, len(samples), best_of)]
+
+    return draw
+
+
+def _keep(asked: list[Prompt], draw: Draw, best_of: int, rewards: Rewards | None, at_least: float | None,
+          who: str) -> Kept:
+    """Draw answers to all prompts, judge them some at a time, and return what is kept.
+
+    Raises:
+        InputError: an address does not answer.
+        DataError: a reward failed.
+    """
+    from bottega.core.progress import timed, track
+    from bottega.objectives.rejection import Kept, keep_best
+
+    kept, size = Kept(), max(1, _TOGETHER // best_of)
+    with timed(f"asking {who} {len(asked):,} questions"):
         for first in track(range(0, len(asked), size), "answers"):
-            part = asked[first:first + size]
-            told = served.replies([prompt.messages for prompt in part for _ in range(best_of)],
-                                  seed=seed + first * best_of, **controls)
-            samples = [Sample(part[place // best_of], one.text, [], [], one.finished) for place, one in enumerate(told)]
-            keep_best([samples[place:place + best_of] for place in range(0, len(samples), best_of)], rewards, at_least,
-                      kept)
-    return {"teacher": teacher, "host": served.host}, kept
+            keep_best(draw(first, asked[first:first + size]), rewards, at_least, kept)
+    return kept
 
 
 def _questions(path: Path) -> list[Prompt]:

@@ -184,7 +184,7 @@ def choose(model: Generator, targets: str | list[str]) -> list[str]:
         InputError: nothing fits, or a chosen module cannot carry one: its weight is shared, or it works in groups.
     """
     trained = {name: module for name, module in model.named_modules()
-               if type(module) in _ADAPTED and name not in model.whole
+               if type(module) in _ADAPTED and name not in model.modules_to_save
                and any(p.requires_grad for p in module.parameters(recurse=False))}
     head: Any = getattr(model, "head_weight", None)
     if targets == "all":
@@ -234,7 +234,7 @@ def adapt(model: Generator, spec: AdapterSpec, names: list[str] | None = None, *
     names = choose(model, spec.targets) if names is None else names
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for name in model.whole:
+    for name in model.modules_to_save:
         model.get_submodule(name).requires_grad_(True)
     for name in names:
         _change(model.get_submodule(name), spec, name, seed)
@@ -313,8 +313,8 @@ def strip(module: Adapted, weight: nn.Parameter) -> None:
 
 def changing(model: nn.Module) -> dict[str, Tensor]:
     """Return what training changes of an adapted model, by name: adapters, new heads and buffers, no base's weight."""
-    whole: frozenset[str] = getattr(model, "whole", frozenset())
+    saved: frozenset[str] = getattr(model, "modules_to_save", frozenset())
     fixed = {f"{name}.{part}" if name else part for name, module in model.named_modules()
-             if name not in whole for part in ((*module._buffers,) if isinstance(module, NF4) else
+             if name not in saved for part in ((*module._buffers,) if isinstance(module, NF4) else
                           tuple(one for one in module._parameters if one not in PARTS))}
     return {name: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items() if name not in fixed}

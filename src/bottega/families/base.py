@@ -67,7 +67,7 @@ class Generator(nn.Module):
     family: ClassVar[str]
     Config: ClassVar[type[Config]]
     understands: ClassVar[frozenset[str]]  # names of the controls this family obeys
-    whole: ClassVar[frozenset[str]] = frozenset()  # modules that no base has: beside an adapter they are trained whole
+    modules_to_save: ClassVar[frozenset[str]] = frozenset()  # what no base has: trained whole beside an adapter
     betas: ClassVar[tuple[float, float]] = (0.9, 0.95)  # decay of AdamW's means of the gradient and of its square
     config: Any
 

@@ -83,7 +83,7 @@ def load_generator(bundle: Bundle) -> Generator:
         InputError, CorruptError: a file is missing or damaged; an adapter's base is gone.
     """
     if is_adapter(bundle):
-        model = _adapted(bundle, standing(_load(base_of(bundle)), str(bundle.meta["family"])))
+        model = _adapted(bundle, with_head(_load(base_of(bundle)), str(bundle.meta["family"])))
         merge(model)
         return model.eval()
     return _load(bundle)
@@ -122,7 +122,7 @@ def writes_nothing(path: Path) -> InputError:
                       fix="name a language model here; reward models are judges")
 
 
-def standing(model: Generator, family: str) -> Generator:
+def with_head(model: Generator, family: str) -> Generator:
     """Return a base in the form that an adapter of a family stands on: for a reward model with a head, at zero."""
     from bottega.families.reward import RewardModel
 

@@ -50,7 +50,7 @@ class RewardModel(Generator):
 
     family = "reward"
     understands = frozenset()
-    whole = frozenset({"value"})
+    modules_to_save = frozenset({"value"})
 
     def __init__(self, backbone: TokenGenerator) -> None:
         if not backbone.config.tied:  # an output matrix of its own would be weights that nothing trains

@@ -24,7 +24,7 @@ def _chosen(known: Tensor) -> Tensor | slice:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add leftᵀ right to `total`, fp32: in place where the kernel can, a fifth faster than by a product of its own."""
+    """Add leftᵀ right to `total`, fp32: in place where the kernel can, without a product of its own."""
     if left.dtype == total.dtype:
         total.addmm_(left.t(), right)
     else:
@@ -34,7 +34,10 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 # Opaque operators: torch.compile would otherwise unroll the slices into code of their own.
 @torch.library.custom_op("bottega::logprobs", mutates_args=())
 def _logprobs(hidden: Tensor, head: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log softmax(hidden headᵀ)[target] of each row, fp32, 0 where it is not known, and the rows' logsumexp."""
+    """Return log softmax(hidden headᵀ)[target] of each row, fp32 [rows], 0 where not known, and the logsumexp [rows].
+
+    Of hidden [rows, width], head [vocab, width], targets int64 [rows] and known bool [rows].
+    """
     size, places = max(1, _SLICE // head.shape[0]), _chosen(known)
     rows, wanted = hidden[places], targets[places].unsqueeze(1)
     picked, sums = (torch.empty(rows.shape[0], device=hidden.device) for _ in range(2))

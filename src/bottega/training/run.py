@@ -25,7 +25,7 @@ from bottega.core.request import Controls
 from bottega.evaluation.table_verdict import last_verdict
 from bottega.families.adapter_files import write_adapter
 from bottega.families.base import Generator
-from bottega.families.bases import adapter_meta, load_generator, standing
+from bottega.families.bases import adapter_meta, load_generator, with_head
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
@@ -202,7 +202,7 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
 
     def write(folder: Path) -> None:
         if base is not None and recipe.adapter is not None:
-            plain = standing(load_generator(base), generator.family)
+            plain = with_head(load_generator(base), generator.family)
             write_adapter(folder, generator, recipe.adapter, base=base.name, plain=plain)
         else:
             generator.save(folder)

@@ -13,9 +13,9 @@ from bottega.codecs.text import TextCodec
 from bottega.core.bundle import Bundle, find_bundle
 from bottega.core.errors import InputError, RecipeError
 from bottega.core.recipe import Recipe
+from bottega.families.adapter_off import with_new_adapter, without_adapter
 from bottega.families.adapters import is_adapted
 from bottega.families.base import Generator, TokenGenerator
-from bottega.families.beneath import beneath, beside
 from bottega.families.reward import RewardModel
 from bottega.objectives import reference
 from bottega.objectives.base import Objective
@@ -54,7 +54,7 @@ def referenced(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, data
 def _frozen(generator: TokenGenerator, base: Bundle) -> TokenGenerator:
     """Return what the model starts from, frozen: beside an adapter the base's own tensors, else a copy."""
     if is_adapted(generator):
-        return beneath(generator)
+        return without_adapter(generator)
     return families.load(base.path).to(generator.head_weight.device).eval().requires_grad_(False)
 
 
@@ -78,7 +78,7 @@ def rewarded(recipe: Recipe, generator: TokenGenerator, codec: TextCodec, datase
         more["trunk"] = None
         if settings.critic == "own":
             more["trunk"] = families.load(base.path).to(device) if recipe.adapter is None else \
-                beside(generator, recipe.adapter, seed=recipe.seed)
+                with_new_adapter(generator, recipe.adapter, seed=recipe.seed)
     sizes = {name: common[name] for name in ("context", "micro_batch", "seed", "settings")}
     made: Objective = objectives.objective_class(recipe.objective.kind)(
         generator, frozen, codec, dataset, EngineSampler(generator, codec), **sizes, **more)

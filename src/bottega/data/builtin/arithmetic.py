@@ -1,4 +1,4 @@
-"""Built-in source `arithmetic`: sums with an answer that can be checked; recipes/arithmetic-sft.yaml uses it.
+"""Built-in source `arithmetic`: sums with an answer that can be checked; `data.sources=[arithmetic]` in any recipe.
 
 Sums and differences of two numbers, small products, chains worked out step by step, and the same in words. Every
 answer ends with `#### NUMBER`. Whether a problem is held out is decided by a hash of the problem itself (operands of a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bottega.data.record import Record, Split
@@ -19,7 +19,7 @@ PROBLEMS = 20_000
 MARK = "####"
 _HELD_OUT = 10  # one problem in so many
 
-_PLAIN = ("What is {e}?", "Compute {e}.", "{e} = ?")
+PLAIN = ("What is {e}?", "Compute {e}.", "{e} = ?")
 _WORDS = {
     "+": ("{n} has {a} {t} and gets {b} more. How many are there now?",
           "There are {a} {t} in a box and {b} on the table. How many in all?"),
@@ -95,15 +95,21 @@ def question(problem: Problem, rng: random.Random) -> str:
     if len(problem.signs) == 1 and rng.random() < 1 / 3:
         a, b = problem.numbers
         return rng.choice(_WORDS[problem.signs[0]]).format(n=rng.choice(_NAMES), t=rng.choice(_THINGS), a=a, b=b)
-    return rng.choice(_PLAIN).format(e=problem.expression)
+    return rng.choice(PLAIN).format(e=problem.expression)
 
 
 def problems(count: int = PROBLEMS, seed: int = 0) -> Iterator[tuple[Problem, str]]:
     """Yield (problem, question), no question twice; the same for the same arguments, about a tenth held out."""
-    rng, seen = random.Random(f"arithmetic {seed}"), set[str]()
+    return different(random.Random(f"arithmetic {seed}"), count, draw, question)
+
+
+def different(rng: random.Random, count: int, drawn: Callable[[random.Random], Problem],
+              asking: Callable[[Problem, random.Random], str]) -> Iterator[tuple[Problem, str]]:
+    """Yield `count` pairs of a problem that is drawn and the question as it is asked, no question twice."""
+    seen = set[str]()
     while len(seen) < count:
-        problem = draw(rng)
-        asked = question(problem, rng)
+        problem = drawn(rng)
+        asked = asking(problem, rng)
         if asked not in seen:
             seen.add(asked)
             yield problem, asked

@@ -10,12 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from bottega.data.builtin.arithmetic import LICENCE, MARK, Problem
+from bottega.data.builtin.arithmetic import LICENCE, MARK, PLAIN, Problem, different
 from bottega.data.record import Record
 
 PROBLEMS = 20_000
 WORKED = 0.4  # share of answers with the working
-_ASKED = ("What is {e}?", "Compute {e}.", "{e} = ?")
 
 
 def draw(rng: random.Random) -> Problem:
@@ -26,13 +25,8 @@ def draw(rng: random.Random) -> Problem:
 
 def problems(count: int = PROBLEMS, seed: int = 0) -> Iterator[tuple[Problem, str]]:
     """Yield (problem, question), no question twice; the same for the same arguments, about a tenth held out."""
-    rng, seen = random.Random(f"long sums {seed}"), set[str]()
-    while len(seen) < count:
-        problem = draw(rng)
-        asked = rng.choice(_ASKED).format(e=problem.expression)
-        if asked not in seen:
-            seen.add(asked)
-            yield problem, asked
+    return different(random.Random(f"long sums {seed}"), count, draw,
+                     lambda problem, rng: rng.choice(PLAIN).format(e=problem.expression))
 
 
 def records() -> Iterator[Record]:

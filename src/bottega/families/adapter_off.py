@@ -1,7 +1,7 @@
-"""The base beneath an adapter as a model of its own: the same tensors in memory, the adapter off.
+"""The base of an adapted model as a model of its own: the same tensors in memory, the adapter off.
 
 What a run with an adapter stays close to (the reference of dpo, kto, grpo and ppo), and what a value network stands on,
-is the base; a second copy of its weights would be what an adapter saves. `pytest tests/families/test_beneath.py`.
+is the base; a second copy of its weights would be what an adapter saves. `pytest tests/families/test_adapter_off.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bottega.families.base import Generator
 Model = TypeVar("Model", bound=Generator)
 
 
-def beneath(model: Model) -> Model:
+def without_adapter(model: Model) -> Model:
     """Return the base of an adapted model, in evaluation mode and without gradients; it stays what it was.
 
     A base in four bits is rounded as the adapter sees it.
@@ -38,7 +38,7 @@ def beneath(model: Model) -> Model:
     return plain.eval()
 
 
-def beside(model: Model, spec: AdapterSpec, *, seed: int) -> Model:
+def with_new_adapter(model: Model, spec: AdapterSpec, *, seed: int) -> Model:
     """Return another model on the same base: with an adapter of its own, that changes nothing yet.
 
     Args:
@@ -46,6 +46,6 @@ def beside(model: Model, spec: AdapterSpec, *, seed: int) -> Model:
         spec: the adapter of the new one.
         seed: of its first matrices.
     """
-    other = beneath(model)
+    other = without_adapter(model)
     adapt(other, spec, list(adapted(model)), seed=seed)
     return other
