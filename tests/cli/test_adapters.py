@@ -1,6 +1,7 @@
 """Adapters at the command line: train one from a recipe, use it, merge it, take one in from a folder."""
 
 import json
+import shutil
 from pathlib import Path
 
 from bottega.core.recipe import Recipe
@@ -15,8 +16,9 @@ training: {budget: {steps: 3}, context: 64, batch_tokens: 256, precision: fp32, 
 """
 
 
-def test_an_adapter_is_trained_used_merged_and_taken_in(studio: tuple[Path, Path]) -> None:
-    folder, home = studio
+def test_an_adapter_is_trained_used_merged_and_taken_in(studio: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, home = studio[0], tmp_path / "workshop"
+    shutil.copytree(studio[1] / "models", home / "models")  # what is made here is not left among the others' models
     (folder / "lora.yaml").write_text(RECIPE, encoding="utf-8")
     guess = json.loads(bottega("estimate", "lora.yaml", "--json", home=home, cwd=folder).stdout)
     assert 0 < guess["adapter"]["trained"] < guess["adapter"]["all"]
