@@ -132,7 +132,8 @@ def _alone(data: Any) -> dict[str, Any] | None:
     """Return the payload of a row that asks and may say what is right; None where `forms` reads it."""
     if not isinstance(data, Mapping) or {"chosen", "rejected"} & data.keys() or "desirable" in data:
         return None
-    right = next((data[name] for name in _RIGHT if isinstance(data.get(name), str)), None)
+    right = next((str(data[name]) for name in _RIGHT if isinstance(data.get(name), str | int | float)
+                  and not isinstance(data[name], bool)), None)
     if isinstance(data.get("messages"), list) and data["messages"]:
         last = data["messages"][-1]
         if not isinstance(last, Mapping) or last.get("role") == "assistant":

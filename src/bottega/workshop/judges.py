@@ -232,7 +232,7 @@ async def by_model(name: str, ask: Ask, duels: Sequence[Duel], ledger: Ledger, s
 
     await together([partial(one, number) for number in range(len(orders))], _AT_ONCE, stopping)
     if stopping:
-        raise Interrupted(f"stopped by you: {len(ledger)} of {len(orders)} verdicts of {name.split()[0]} are kept",
+        raise Interrupted(f"stopped by you: {len(ledger)} of {len(orders)} verdicts of {name} are kept",
                           where=str(ledger.path), fix="run the same command again: it goes on")
     return _ruled(name, list(zip(replies[::2], replies[1::2], strict=True)))
 

@@ -66,7 +66,7 @@ def ready(workshop: Workshop, spec: str, items: Sequence[Question], run: Run) ->
             turns = [{"role": turn.role, "content": turn.content} for turn in messages]
             return await in_thread(lambda: judge.answer(turns, temperature=0, max_tokens=8, seed=0))
 
-        return _asked(workshop, spec, judge.model, over_http, run)
+        return _asked(workshop, spec, digest_json(spec), over_http, run)
     alias = registry.aliases(workshop.store).get(spec)
     path = find_bundle(alias.model if alias else spec, workshop.home / "models")
     if read_json(path / META).get("objective") == "reward":
@@ -83,15 +83,15 @@ def ready(workshop: Workshop, spec: str, items: Sequence[Question], run: Run) ->
         made = await workshop.commission.make(Order(served.id, Request(messages=messages, controls=controls), "judge"))
         return made.result.outputs[0].text
 
-    return _asked(workshop, spec, f"{spec} {served.digest}", of_ours, run)
+    return _asked(workshop, spec, served.digest, of_ours, run)
 
 
-def _asked(workshop: Workshop, spec: str, name: str, ask: Ask, run: Run) -> Judge:
-    """Return a judge that is a model: its verdicts are kept, so that a stop loses none."""
+def _asked(workshop: Workshop, spec: str, digest: str, ask: Ask, run: Run) -> Judge:
+    """Return a judge that is a model: its verdicts are kept by its digest, so that a stop loses none."""
     def judge(duels: list[Duel], folder: Path) -> Ruling:
-        ledger, secret = Ledger(folder / f"verdicts-{digest_json(spec)[:16]}.jsonl"), settings.secret(workshop.store)
+        ledger, secret = Ledger(folder / f"verdicts-{digest[:16]}.jsonl"), settings.secret(workshop.store)
         with stop_requests() as stopping:
-            found: Ruling = run(judges.by_model(name, ask, duels, ledger, secret, stopping))
+            found: Ruling = run(judges.by_model(spec, ask, duels, ledger, secret, stopping))
         return found
 
     return judge
