@@ -142,6 +142,27 @@ def test_a_line_break_after_a_key_is_not_part_of_it(address: str, monkeypatch: p
     assert Remembers.seen[-1][1] == "Bearer sk-secret"
 
 
+def test_what_a_line_holds_is_kept_whatever_it_is(address: str, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line separator within a text ends no line, 0 is an answer, and half a surrogate pair costs nobody the rest."""
+    from bottega.commands.distil import _questions
+
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"prompt": "one\u2028two", "reference": 0}\n{"prompt": "half \\ud800", "reference": 1.5}\n')
+    assert [(one.messages[0]["content"], one.reference) for one in _questions(path)] == [
+        ("one\u2028two", "0"), ("half \ud800", "1.5")]
+    monkeypatch.setattr(Remembers, "status", 200)
+    monkeypatch.setattr(Remembers, "reply", b'{"choices": [{"message": {"content": "and so"}, '
+                                            b'"finish_reason": "length"}]}')
+    done = bottega("distil", str(path), "--url", address, "--teacher", "m", "-o", "answers.jsonl", "--json",
+                   home=tmp_path / "empty", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["conversations"], found["cut"]) == (2, 2), "who cuts his teacher short is told"
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().split("\n") if line]
+    assert [row["messages"][0]["content"] for row in rows] == ["one\u2028two", "half \ud800"]
+
+
 class CutsOff(http.server.BaseHTTPRequestHandler):
     """Promises more bytes than it sends."""
 

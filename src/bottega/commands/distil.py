@@ -108,7 +108,8 @@ def distil(
                 "raise --max-tokens, or choose another teacher")
     rows = [{"messages": [*sample.prompt.messages, {"role": "assistant", "content": sample.text}],
              **({"meta": {"reward": earned}} if spec else {})} for sample, earned in kept.answers]
-    write_atomic(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(output, lines.encode("utf-8", "backslashreplace"))  # half a surrogate pair stays as JSON escapes it
     judged = {"best_of": best_of, "rewards": spec, "at_least": at_least} if spec else {}
     lineage = Lineage(kind="dataset", name=output.stem, content=sha256_file(output), step="distil",
                       parents=[Parent(kind="model", name=one.name, digest=one.lineage.digest) for one in models],
