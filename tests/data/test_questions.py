@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from bottega.data import questions
+from bottega.data.contamination import find
+from bottega.workshop.outside import bring_in
 
 
 def _read(tmp_path: Path, *rows: dict[str, Any]) -> list[questions.Question]:
@@ -31,3 +33,20 @@ def test_a_line_read_again_is_the_same_question(tmp_path: Path) -> None:
     again = _read(tmp_path, *(json.loads(questions.line(one)) for one in found))
     assert [(one.messages, one.reference, one.rejected, one.text) for one in again] == \
         [(one.messages, one.reference, one.rejected, one.text) for one in found]
+
+
+def test_feedback_that_was_brought_in_can_be_asked_and_looked_into(tmp_path: Path) -> None:
+    """Its folder has a card, as a dataset's has, and was told to be deleted as a damaged one."""
+    pairs, thumbs = tmp_path / "pairs.jsonl", tmp_path / "thumbs.jsonl"
+    pairs.write_text("".join(json.dumps({"prompt": f"Which {number}?", "chosen": "This.", "rejected": "That."}) + "\n"
+                             for number in range(8)))
+    thumbs.write_text("".join(json.dumps({"prompt": f"How {number}?", "answer": "So.", "desirable": True}) + "\n"
+                              for number in range(8)))
+    for file, first, rejected in ((pairs, "Which", "That."), (thumbs, "How", None)):
+        folder = bring_in(file, tmp_path).path
+        splits: tuple[questions.Split, ...] = ("train", "validation")
+        learnt, held_out = (list(questions.read(str(folder), split)) for split in splits)
+        assert sorted(one.asked for one in learnt + held_out) == [f"{first} {number}?" for number in range(8)]
+        assert held_out
+        assert {one.rejected for one in learnt} == {rejected}
+        assert find(learnt, held_out).items == len(held_out)
