@@ -276,8 +276,9 @@ def _questions(path: Path) -> list[Prompt]:
             reference = last["content"] if reference is None else reference
         if not turns:
             raise DataError("the line asks nothing: all its turns are the assistant's", where=where, fix=_FIX)
-        facts = data.get("meta") if isinstance(data.get("meta"), dict) else {}
-        asked.append(Prompt(turns, [], "" if reference is None else str(reference), facts))
+        facts = data.get("meta")
+        asked.append(Prompt(turns, [], "" if reference is None else str(reference),
+                            facts if isinstance(facts, dict) else {}))
     if not asked:
         raise DataError(f"{path} holds no questions", where=str(path), fix=_FIX)
     return asked
