@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from bottega.core.errors import InputError, Interrupted
 from bottega.core.files import read_json, sha256_file
 from bottega.core.request import Controls
+from bottega.studio.app import add_studio
 from bottega.workshop import answering, improvements, proof, registry, rounds
 from bottega.workshop.judging import serve
 from bottega.workshop.workshop import Workshop
@@ -166,3 +169,13 @@ def test_only_an_alias_can_be_decided_on(opened: tuple[Workshop, Compare], small
     assert improvements.get(workshop.store, waiting.id).status == "waiting"
     assert waiting.comparison is not None
     assert waiting.comparison["report"]["sha256"] == found["report"]["sha256"]
+    app = FastAPI()
+    add_studio(app, workshop)
+    studio, address = TestClient(app), f"/studio/improvements/{waiting.id}/report"
+    page = Path(found["report"]["path"])
+    assert studio.get(address).text == page.read_text()
+    page.write_text(page.read_text() + " ")
+    assert studio.get(address).status_code == 500
+    assert "is not the one that was proposed" in studio.get(address).text
+    page.unlink()
+    assert studio.get(address).status_code == 404
