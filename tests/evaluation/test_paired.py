@@ -68,6 +68,15 @@ def test_a_fall_is_one_beyond_chance() -> None:
     assert compared([0.9] * 12, [0.5] * 12)["fell"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_a_few_cases_are_no_fall(count: int) -> None:
+    """The bootstrap's interval of one case has no width, and of a few lies on one side of 0 by chance alone."""
+    assert compared([1.0] * count, [1.5] * count, lower_is_better=True)["fell"] == (count == 6)
+    assert compared([0.9] * count, [0.5] * count)["fell"] == (count == 6)
+    one_owner = compared([1.0] * count, [1.5] * count, owners=["a"] * count, lower_is_better=True)
+    assert not one_owner["fell"], "six pieces of one text are one case"
+
+
 def test_equal_models_seldom_fall() -> None:
     """Of 300 pairs of equal models at most one in twenty is called worse; of models 20 points apart most are."""
     rng = np.random.default_rng(2)

@@ -142,11 +142,15 @@ def test_a_hack_is_told_from_honest_progress() -> None:
     noise = [{"reward": 0.4, "check": 0.50, "prompts": 100.0}, {"reward": 0.5, "check": 0.46, "prompts": 100.0}]
     assert monitors.hacking(honest) == monitors.hacking(noise) == ""
     assert "hacked" in monitors.hacking(hacked)
+    scores = [{"reward": 1.0, "check": 3.2, "prompts": 100.0}, {"reward": 2.0, "check": -1.5, "prompts": 100.0}]
+    assert monitors.hacking(scores) == "", "a reward model's score is no share, and has no such error"
     history = [{"validation": look} for look in hacked]
     assert any("hacked" in said for said in monitors.advice(history))
 
 
 @pytest.mark.parametrize(("wrong", "said"), [({"rewards": {"anser": 1.0}}, "anser"), ({"group": 1}, "group of one"),
+                                             ({"stop": {"hacking": True}, "check": "model"}, "right or wrong"),
+                                             ({"stop": {"hacking": True}, "check": None}, "right or wrong"),
                                              ({"prompts": 0}, "prompts"), ({"betta": 1}, "betta")])
 def test_bad_settings_are_named(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):

@@ -136,6 +136,21 @@ def test_kto_equals_its_paper(codec: TextCodec, seeds: tuple[int, int]) -> None:
     assert float(loss.total) == pytest.approx(wanted, rel=1e-3)
 
 
+def test_the_answer_beside_a_prompt_belongs_to_another(codec: TextCodec) -> None:  # noqa: F811
+    """Many answers to few prompts, as raters of one page leave them: none stands beside its own prompt."""
+    asked = [[{"role": "user", "content": f"Question {number}?"}] for number in range(3)]
+    items = [{"messages": asked[number % 3 if number < 12 else 0], "answer": f"Answer {number} to {number % 3}",
+              "desirable": True} for number in range(20)]
+    owner = {item["answer"]: item["messages"][0]["content"] for item in items}
+    found = KTO(model(codec), None, codec, Memory(items, items), **SIZES)
+    for number, item in enumerate(items):
+        batch = found._batch("train", [number])
+        swapped = codec.decode(batch["tokens"][batch["owners"] == 1].tolist())
+        said = next(answer for answer in sorted(owner, key=len, reverse=True) if answer in swapped)
+        assert owner[said] != item["messages"][0]["content"]
+        assert item["messages"][0]["content"] in swapped
+
+
 def judge(codec: TextCodec, seed: int = 1) -> RewardModel:  # noqa: F811
     return RewardModel(shaken(codec, seed))
 
@@ -254,11 +269,13 @@ def test_what_cannot_teach_is_refused(codec: TextCodec) -> None:  # noqa: F811
     one = Reward(judge(codec), codec, Memory([item, tie], [item]), **SIZES)  # a pair is enough, ties are left out
     assert one.count("train") == 1
     assert sum(len(batch["marks"]) for batch in one.batch(0)) == one.pairs
-    thumbs = [{**item, "answer": item["rejected"], "desirable": False}] * 3
+    thumbs = [{**each, "answer": each["rejected"], "desirable": False} for each in pairs(3, 1).splits["train"]]
     with pytest.raises(DataError, match="none of the 3 rated answers for training is desirable"):
         KTO(model(codec), None, codec, Memory(thumbs, thumbs), **SIZES)
     with pytest.raises(DataError, match="holds 1 rated answers that fit 192 tokens; two are needed"):
         KTO(model(codec), None, codec, Memory(thumbs[:1], thumbs), **SIZES)
+    with pytest.raises(DataError, match="holds 3 rated answers, all to one prompt"):
+        KTO(model(codec), None, codec, Memory([{**thumbs[0], "desirable": True}] * 3, thumbs), **SIZES)
 
 
 def objective_of(kind: str, codec: TextCodec, tmp_path: Path) -> Any:  # noqa: F811

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bottega.core.errors import DataError, InputError
+from bottega.core.errors import ContextError, DataError, InputError
 from bottega.core.files import sha256_file
 from bottega.data.rows import usable
 from bottega.generation.served import ServedModel
@@ -111,7 +111,8 @@ def test_a_key_goes_to_the_address_alone_and_into_no_message(address: str, monke
 
 def test_an_address_that_is_none_is_refused_and_a_busy_one_asked_again(
         address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in ("file:///etc/passwd", "ftp://host/v1", "https://user:sk-1@host/v1", "host/v1"):
+    for wrong in ("file:///etc/passwd", "ftp://host/v1", "https://user:sk-1@host/v1", "host/v1", "http://[::1/v1",
+                  "http://host:port/v1", "http://host/a b/v1", "http://höst/v1"):
         with pytest.raises(InputError, match="is not an address of a model") as caught:
             ServedModel(wrong, "m")
         assert "sk-1" not in str(caught.value)
@@ -122,6 +123,81 @@ def test_an_address_that_is_none_is_refused_and_a_busy_one_asked_again(
     assert len(Remembers.seen) == 4
     with pytest.raises(InputError, match="cannot be reached"):
         ServedModel("http://127.0.0.1:9/v1", "m").answer([{"role": "user", "content": "hello"}])
+
+
+@pytest.mark.parametrize("key", ["sk-se\ncret", "sk-se\u2019cret"])
+def test_a_key_that_no_header_can_carry_is_not_spelled_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(InputError, match="no header can carry") as caught:
+        ServedModel("http://127.0.0.1:9/v1", "m", "MY_KEY")
+    assert "cret" not in str(caught.value)
+    assert caught.value.where == "MY_KEY"
+
+
+def test_a_line_break_after_a_key_is_not_part_of_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret\r\n")
+    monkeypatch.setattr(Remembers, "status", 200)
+    monkeypatch.setattr(Remembers, "reply", b'{"choices": [{"message": {"content": "hi"}}]}')
+    assert ServedModel(address, "m", "MY_KEY").answer([{"role": "user", "content": "hello"}]) == "hi"
+    assert Remembers.seen[-1][1] == "Bearer sk-secret"
+
+
+def test_what_a_line_holds_is_kept_whatever_it_is(address: str, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line separator within a text ends no line, 0 is an answer, and half a surrogate pair costs nobody the rest."""
+    from bottega.commands.distil import _questions
+
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"prompt": "one\u2028two", "reference": 0}\n{"prompt": "half \\ud800", "reference": 1.5}\n')
+    assert [(one.messages[0]["content"], one.reference) for one in _questions(path)] == [
+        ("one\u2028two", "0"), ("half \ud800", "1.5")]
+    monkeypatch.setattr(Remembers, "status", 200)
+    monkeypatch.setattr(Remembers, "reply", b'{"choices": [{"message": {"content": "and so"}, '
+                                            b'"finish_reason": "length"}]}')
+    done = bottega("distil", str(path), "--url", address, "--teacher", "m", "-o", "answers.jsonl", "--json",
+                   home=tmp_path / "empty", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["conversations"], found["cut"]) == (2, 2), "who cuts his teacher short is told"
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().split("\n") if line]
+    assert [row["messages"][0]["content"] for row in rows] == ["one\u2028two", "half \ud800"]
+
+
+class CutsOff(http.server.BaseHTTPRequestHandler):
+    """Promises more bytes than it sends."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b'{"choices": [')
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again_and_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bottega.generation.served._PAUSES", (0.0, 0.0, 0.0))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), CutsOff) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        with pytest.raises(InputError, match=r"cannot be reached: IncompleteRead.* 4 times"):
+            ServedModel(f"http://127.0.0.1:{listening.server_address[1]}/v1", "m").answer(
+                [{"role": "user", "content": "hello"}])
+        listening.shutdown()
+
+
+@pytest.mark.parametrize("said", [
+    b'{"error": {"message": "too many", "code": "context_length_exceeded"}}',
+    b'{"object": "error", "message": "This model\'s maximum context length is 4096 tokens", "code": 400}'])
+def test_a_conversation_too_long_for_the_address_is_told_apart(address: str, said: bytes,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembers, "status", 400)
+    monkeypatch.setattr(Remembers, "reply", said)
+    with pytest.raises(ContextError, match="too long for m at 127"):
+        ServedModel(address, "m").answer([{"role": "user", "content": "hello"}])
+    monkeypatch.setattr(Remembers, "reply", b'{"error": {"message": "no such parameter"}}')
+    with pytest.raises(InputError, match="answered 400") as caught:
+        ServedModel(address, "m").answer([{"role": "user", "content": "hello"}])
+    assert not isinstance(caught.value, ContextError)
 
 
 @pytest.mark.parametrize(("line", "fault"), [

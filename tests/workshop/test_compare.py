@@ -44,6 +44,7 @@ def test_a_tuned_model_beats_the_one_it_came_from_and_itself_not(small_workshop:
     ((0.1, 0.3), 9, (-0.3, -0.1), False, "not shown to be better"),
     ((0.1, 0.3), 9, (-0.1, 0.2), True, "worse"),
     ((-0.3, -0.1), 9, (-0.1, 0.2), False, "worse"),
+    ((-0.3, -0.1), 5, (-0.1, 0.2), False, "not shown to be better"),
 ])
 def test_the_verdict_follows_its_rule(margin: tuple[float, float], prompts: int, likely: tuple[float, float],
                                       fell: bool, verdict: str) -> None:

@@ -81,6 +81,28 @@ def test_a_tie_is_a_half_and_can_be_taken_back(store: Store, round_: Round) -> N
     assert feedback.counts(store)["up"] == 2 * COUNT, "as the studio's own comparison keeps a tie"
 
 
+def test_both_bad_teaches_nobody_that_they_are_good(store: Store, round_: Round) -> None:
+    for number in range(4):
+        rounds.vote(store, round_, number, "bad", "ada")
+    found = rounds.result(store, round_)["win_rate"]
+    assert (found["ties"], found["rate"]["value"]) == (4, 0.5)
+    assert {sheet.voted for sheet in rounds.sheets(store, round_, "ada") if sheet.number < 4} == {"bad"}
+    assert {each.good for each in feedback.rated(store)} == {False}
+
+
+def test_what_is_taken_back_teaches_nothing(store: Store, round_: Round) -> None:
+    """The newest vote is the one that counts, for the training set too; thumbs given elsewhere stay."""
+    feedback.add(store, feedback.Feedback(kind="thumb", output=round_.items[1]["outputs"][0], value=1), "ada")
+    rounds.vote(store, round_, 0, "tie", "ada")
+    rounds.vote(store, round_, 0, "bad", "bob")
+    _vote(store, round_, "ada", "Good", count=2)
+    assert feedback.counts(store) | {"down": 2, "up": 1, "choice": 2} == feedback.counts(store)
+    rounds.vote(store, round_, 0, "bad", "ada")
+    assert feedback.counts(store)["choice"] == 1
+    assert [pair.chosen for pair in feedback.pairs(store)] == ["Good 1."]
+    assert len(feedback.rated(store)) == 5
+
+
 def test_sides_and_order_tell_nothing(store: Store, round_: Round) -> None:
     """Left is the challenger about as often as right, each rater sees another order, and the same one again."""
     raters = [f"rater-{number}" for number in range(20)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +12,6 @@ from bottega.commands.controls import with_controls
 
 if TYPE_CHECKING:
     from bottega.core.request import Controls
-    from bottega.workshop.models import Served
-    from bottega.workshop.workshop import Workshop
 
 
 @with_controls
@@ -29,7 +26,8 @@ def compare(
         "https://host/v1#MODEL with its key in BOTTEGA_JUDGE_KEY (repeatable)."))] = None,
     suite: Annotated[list[str] | None, typer.Option(help=(
         "Suite of known skills (repeatable; 'none' for none). Default: those of the champion's recipe."))] = None,
-    held_out: Annotated[list[str] | None, typer.Option(help="Text whose loss is compared (repeatable).")] = None,
+    held_out: Annotated[list[str] | None, typer.Option(help=(
+        "Texts, or conversations with the right answer, whose loss is compared (repeatable)."))] = None,
     cases: Annotated[int, typer.Option(min=1, max=100_000, help="Questions at most, and cases a suite.")] = 100,
     propose: Annotated[bool, typer.Option("--propose", help=(
         "Let a person decide: 'bottega approve' then moves the champion's alias."))] = False,
@@ -71,12 +69,13 @@ def _compare(champion: str, challenger: str, options: dict[str, Any], suite: lis
     from bottega.core.request import Controls
     from bottega.evaluation import suites
     from bottega.workshop import proof
+    from bottega.workshop.judging import serve
     from bottega.workshop.workshop import Workshop
 
     opened = Workshop.open(workshop(), database=database or os.environ.get("BOTTEGA_DATABASE") or None, scan=False)
     runner = asyncio.Runner()
     try:
-        models = [_served(opened, name) for name in (champion, challenger)]
+        models = [serve(opened, name) for name in (champion, challenger)]
         own = Bundle.open(models[0].path).meta.get("recipe", {}).get("evaluation", {}).get("suites", [])
         for name in suite or []:
             if name != "none":
@@ -96,28 +95,6 @@ def _compare(champion: str, challenger: str, options: dict[str, Any], suite: lis
         emit(found)
     else:
         _show(found)
-
-
-def _served(opened: Workshop, name: str) -> Served:
-    """Serve a model by its alias, its name or its folder.
-
-    Raises:
-        InputError: there is none, it makes no texts, or another of this name is served already.
-    """
-    from bottega.core.bundle import find_bundle
-    from bottega.core.errors import InputError
-    from bottega.core.home import workshop
-    from bottega.workshop import registry
-
-    alias = registry.aliases(opened.store).get(name)
-    path = find_bundle(alias.model if alias else name, workshop() / "models")
-    known = {served.id: served for served in opened.models.served()}
-    found = opened.models.add(Path(path), alias=alias.name if alias else None)
-    if found.medium != "text":
-        raise InputError(f"'{name}' makes no texts", fix="compare two models of texts")
-    if found.id in known and known[found.id].digest != found.digest:
-        raise InputError(f"two different models are called '{found.id}'", fix="rename one of the folders")
-    return found
 
 
 def _count(round_id: str, database: str | None, as_json: bool) -> None:
@@ -163,6 +140,8 @@ def _show(found: dict[str, Any]) -> None:
         if one["kind"] == "model":
             typer.echo(f"  {'':32} same verdict in both orders {one['consistent']:.0%}; the place decided in "
                        f"{one['first'] + one['second']:.0%} (first {one['first']:.0%}, second {one['second']:.0%})")
+        for reason, count in one["missing"].items():
+            typer.echo(f"  {'':32} {count} pairs not judged: {reason}")
         if "right" in one:
             typer.echo(f"  {'':32} right {one['right']['champion']['value']:.1%} → "
                        f"{one['right']['challenger']['value']:.1%}, p {one['right']['p']:.3f} (McNemar)")
@@ -178,6 +157,8 @@ def _show(found: dict[str, Any]) -> None:
     dirty = found["contamination"]
     typer.echo(f"  {dirty['any']} of {dirty['items']} questions overlap with {dirty['texts']} training texts "
                f"({dirty['exact']} exactly, {dirty['near']} nearly, {dirty['sequence']} in 13 words)")
+    for name in dirty["lost"]:
+        typer.echo(f"  not looked into, it is no longer in the workshop: {name}")
     typer.secho(found["sentence"], bold=True)
     typer.echo(f"report: {found['report']['path']}")
     if "round" in found:

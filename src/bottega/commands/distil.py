@@ -50,7 +50,8 @@ def distil(
     learn from the best of its own answers.
 
     The turns after the last question of a line are left out (rewards compare with the answer that stood there, or with
-    'reference'; 'meta' holds what else they ask for); empty answers are too. The output is written whole at the end or
+    'reference'; 'meta' holds what else they ask for); empty answers are too, and how many end at --max-tokens is told.
+    The output is written whole at the end or
     not at all. FILE.lineage.json beside it says who answered what, judged by whom. Look at the teacher's terms before
     you train on its answers.
 
@@ -107,7 +108,8 @@ def distil(
                 "raise --max-tokens, or choose another teacher")
     rows = [{"messages": [*sample.prompt.messages, {"role": "assistant", "content": sample.text}],
              **({"meta": {"reward": earned}} if spec else {})} for sample, earned in kept.answers]
-    write_atomic(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(output, lines.encode("utf-8", "backslashreplace"))  # half a surrogate pair stays as JSON escapes it
     judged = {"best_of": best_of, "rewards": spec, "at_least": at_least} if spec else {}
     lineage = Lineage(kind="dataset", name=output.stem, content=sha256_file(output), step="distil",
                       parents=[Parent(kind="model", name=one.name, digest=one.lineage.digest) for one in models],
@@ -115,7 +117,9 @@ def distil(
                       licences=licences, cost=meter.read())
     beside = output.with_suffix(".lineage.json")
     write_json(beside, lineage.model_dump(mode="json"))
-    found = {"conversations": len(rows), "empty": kept.empty, "output": str(output), "lineage": str(beside), **who}
+    cut = sum(not sample.finished for sample, _ in kept.answers)
+    found = {"conversations": len(rows), "empty": kept.empty, "cut": cut, "output": str(output),
+             "lineage": str(beside), **who}
     if spec:
         found |= {"below": kept.below, "drawn": sum(map(len, kept.drawn)), **kept.figures()}
     if as_json:
@@ -123,6 +127,9 @@ def distil(
         return
     typer.echo(f"{len(rows):,} conversations in {output}, {found['empty']} empty answers left out; {beside} says who "
                "answered")
+    if cut:
+        typer.secho(f"{cut:,} of them end at --max-tokens {max_tokens}, often in the middle of a sentence: who learns "
+                    "from them learns to stop there. Raise it", fg="yellow")
     if spec:
         typer.echo(f"{found['drawn']:,} answers drawn, of a mean reward of {found['reward_drawn']:.3g}; those kept "
                    f"have {found['reward_kept']:.3g}; {kept.below} prompts without an answer that is good enough")
@@ -247,7 +254,7 @@ def _questions(path: Path) -> list[Prompt]:
     from bottega.objectives.samples import Prompt
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 within a text
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}", fix="give a JSONL file") from None
     asked = []
@@ -270,7 +277,8 @@ def _questions(path: Path) -> list[Prompt]:
         if not turns:
             raise DataError("the line asks nothing: all its turns are the assistant's", where=where, fix=_FIX)
         facts = data.get("meta")
-        asked.append(Prompt(turns, [], str(reference or ""), facts if isinstance(facts, dict) else {}))
+        asked.append(Prompt(turns, [], "" if reference is None else str(reference),
+                            facts if isinstance(facts, dict) else {}))
     if not asked:
         raise DataError(f"{path} holds no questions", where=str(path), fix=_FIX)
     return asked

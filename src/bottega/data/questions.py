@@ -27,7 +27,8 @@ from bottega.data.rows import is_row_file, objects
 
 _ASKED = ("prompt", "question", "instruction")
 _RIGHT = ("reference", "answer", "completion", "response", "output")
-_PREFERENCES: dict[Split, str] = {"train": "preferences.jsonl", "validation": "held-out.jsonl"}
+_JUDGED: dict[Split, tuple[str, ...]] = {"train": ("preferences.jsonl", "ratings.jsonl"),
+                                         "validation": ("held-out.jsonl",)}  # files of exported and imported feedback
 _VALIDATION = 0.02  # share of a built-in's rows that say nothing of their split, as recipes hold out
 
 
@@ -71,7 +72,7 @@ def read(source: str, split: Split = "validation") -> Iterator[Question]:
 
     Args:
         source: path or built-in name.
-        split: of a dataset, of exported preferences and of a built-in; files have none and are read whole.
+        split: of a dataset, of exported or imported feedback and of a built-in; files have none and are read whole.
 
     Raises:
         InputError: there is no such source.
@@ -79,12 +80,14 @@ def read(source: str, split: Split = "validation") -> Iterator[Question]:
         CorruptError: a dataset does not match its manifest.
     """
     path = Path(source).expanduser()
-    if (path / CARD).is_file():
+    judged = [path / name for name in _JUDGED[split] if (path / name).is_file()] if (path / LINEAGE).is_file() else []
+    if judged:  # it has a card too, of another kind
+        for file in judged:
+            yield from _file(file)
+    elif (path / CARD).is_file():
         dataset = Dataset.open(path)
         for row in dataset.rows(split):
             yield _of(f"{row['source']} {row['id'][:12]}", row)
-    elif (path / _PREFERENCES[split]).is_file() and (path / LINEAGE).is_file():
-        yield from _file(path / _PREFERENCES[split])
     elif path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
             yield from _file(file)
@@ -132,7 +135,8 @@ def _alone(data: Any) -> dict[str, Any] | None:
     """Return the payload of a row that asks and may say what is right; None where `forms` reads it."""
     if not isinstance(data, Mapping) or {"chosen", "rejected"} & data.keys() or "desirable" in data:
         return None
-    right = next((data[name] for name in _RIGHT if isinstance(data.get(name), str)), None)
+    right = next((str(data[name]) for name in _RIGHT if isinstance(data.get(name), str | int | float)
+                  and not isinstance(data[name], bool)), None)
     if isinstance(data.get("messages"), list) and data["messages"]:
         last = data["messages"][-1]
         if not isinstance(last, Mapping) or last.get("role") == "assistant":

@@ -109,7 +109,8 @@ def compared(before: Sequence[float], after: Sequence[float], *, owners: Sequenc
     """Return both sides' figures on the same cases, the change, and whether the challenger `fell` beyond chance.
 
     Of right and wrong answers (all values 0 or 1) the sides get Wilson's intervals and McNemar's test decides; of other
-    values the bootstrap's interval of the change does.
+    values the bootstrap's interval of the change does, over at least six owners: of one it has no width at all, and of
+    a few all may go one way by chance.
 
     Args:
         before, after: values of the champion and of the challenger, case by case.
@@ -124,4 +125,5 @@ def compared(before: Sequence[float], after: Sequence[float], *, owners: Sequenc
         test = mcnemar([one == 1 for one in before], [one == 1 for one in after])
         worse = test["fixed"] > test["broken"] if lower_is_better else test["broken"] > test["fixed"]
         return {**found, **test, "fell": worse and test["p"] < _CERTAIN}
-    return {**found, "fell": change["low"] > 0 if lower_is_better else change["high"] < 0}
+    worse = change["low"] > 0 if lower_is_better else change["high"] < 0
+    return {**found, "fell": worse and change["n"] >= LEAST_PROMPTS}

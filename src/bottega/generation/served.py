@@ -15,17 +15,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message as Headers
+from http.client import HTTPException, IncompleteRead
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from bottega.core.errors import InputError
+from bottega.core.errors import ContextError, InputError
 
-_TIMEOUT = 120.0  # seconds an answer may take
+_TIMEOUT = 120.0  # seconds without a byte
 _TRIES = 4
 _PAUSES = (1.0, 4.0, 15.0)  # seconds before each further try
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 _TOGETHER = 8  # requests under way
 _MOST_BYTES = 16 << 20  # of a reply
+_MOST_OF_AN_ERROR = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,26 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         """Follow no redirect: the caller sees its status as an error."""
 
 
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of an address, None where a bracket does not close or the port is no number."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port is None or parts.port > 0 else None
+    except ValueError:
+        return None
+
+
+def _too_long(error: urllib.error.HTTPError) -> bool:
+    """Whether an answer says that the conversation does not fit, as OpenAI and vLLM say it."""
+    if error.code not in (400, 413):
+        return False
+    try:
+        said = error.read(_MOST_OF_AN_ERROR).decode("utf-8", "replace").lower()
+    except (OSError, HTTPException):
+        return False
+    return "context_length_exceeded" in said or "maximum context length" in said
+
+
 class ServedModel:
     """One model at an OpenAI-compatible address.
 
@@ -52,17 +74,22 @@ class ServedModel:
         where: what errors say the address came from.
 
     Raises:
-        InputError: the address is not http or https.
+        InputError: the address is not http or https, or the key cannot stand in a header.
     """
 
     def __init__(self, url: str, model: str, key_variable: str = "OPENAI_API_KEY", *,
                  where: str = "--url") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise InputError(f"'{parts.scheme}://{parts.hostname or ''}' is not an address of a model", where=where,
+        parts = _parts(url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username \
+                or parts.query or not (url.isascii() and url.isprintable() and " " not in url):
+            said = f"{parts.scheme}://{parts.hostname or ''}" if parts else ""
+            raise InputError(f"'{said}' is not an address of a model", where=where,
                              fix="write it like https://host/v1, without a key in it")
         self.url, self.model, self.host, self._where = url.rstrip("/"), model, parts.netloc, where
-        key = os.environ.get(key_variable, "")
+        key = os.environ.get(key_variable, "").strip()  # files of keys end with a line break
+        if not (key.isascii() and key.isprintable()):  # http.client would refuse it, and spell it out
+            raise InputError("the key holds a character that no header can carry", where=key_variable,
+                             fix="copy it again, without line breaks")
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         self._open = urllib.request.build_opener(_Stay).open
 
@@ -78,6 +105,7 @@ class ServedModel:
             controls: of the request: `temperature`, `max_tokens`, `seed`, `top_p`; None is left out.
 
         Raises:
+            ContextError: the address says that the conversation is too long for the model.
             InputError: the address cannot be reached, refuses, or does not answer in the right shape.
         """
         body = json.dumps({"model": self.model, "messages": list(messages),
@@ -86,13 +114,20 @@ class ServedModel:
         for attempt in range(_TRIES):
             try:
                 with self._open(request, timeout=_TIMEOUT) as reply:
-                    return self._read(reply.read(_MOST_BYTES))
+                    data = reply.read(_MOST_BYTES)
+                    if reply.length and len(data) < _MOST_BYTES:  # `read` of so many does not say that it was cut off
+                        raise IncompleteRead(data, reply.length)
+                    return self._read(data)
             except urllib.error.HTTPError as error:
                 problem = f"{self.host} answered {error.code} ({error.reason})"
+                if _too_long(error):
+                    raise ContextError(f"the conversation is too long for {self.model} at {self.host}",
+                                       where=self._where, fix="shorten it, or take a model with a longer "
+                                                              "context") from None
                 if error.code not in _AGAIN:
                     raise InputError(problem, where=self._where, fix="check the address, the model's name and the "
                                                                       "key in its environment variable") from None
-            except OSError as error:  # refused, reset, timed out, unknown host
+            except (OSError, HTTPException) as error:  # refused, reset, cut off, timed out, unknown host
                 problem = f"{self.host} cannot be reached: {getattr(error, 'reason', error)}"
             if attempt < len(_PAUSES):
                 time.sleep(_PAUSES[attempt])

@@ -13,6 +13,7 @@ not). The baseline is that of a micro-batch, as in the paper.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bottega.core.errors import DataError
+from bottega.core.files import digest_json
 from bottega.core.progress import say
 from bottega.core.validate import Strict
 from bottega.data.order import Permutation
@@ -60,7 +62,8 @@ class KTO(PairObjective):
         weights: of desirable and of undesirable answers.
 
     Raises:
-        DataError: fewer than two answers of a split fit the context, or none in training is desirable.
+        DataError: fewer than two answers of a split fit the context, all of them are to one prompt, or none in
+            training is desirable.
     """
 
     kind = "kto"
@@ -94,7 +97,11 @@ class KTO(PairObjective):
                             fix="give more answers, change data.validation or raise training.context")
         usable((rows[number] for number in fits), self.context, what=f"{split} {self.what}")
         order = [fits[place] for place in Permutation(len(fits), self.seed, -1).take(np.arange(len(fits)))]
-        beside = dict(zip(order, [*order[1:], order[0]], strict=True))
+        beside = _others(order, [digest_json(items[number]["messages"]) for number in range(len(items))])
+        if beside is None:
+            raise DataError(f"the {split} split holds {len(fits)} rated answers, all to one prompt; each has to stand "
+                            "beside an answer to another", where="data", fix="give answers to more prompts, or change "
+                                                                             "data.validation")
         return [Pair(rows[number], _swapped(rows[number], rows[beside[number]], self.context),
                      float(bool(items[number]["desirable"]))) for number in fits]
 
@@ -129,6 +136,20 @@ class KTO(PairObjective):
         return {**{name: totals[name] / weight for name in ("loss", "accuracy", "baseline")},
                 "margin": mean("reward", "liked") - mean("reward", "others"),
                 "desirable": mean("logprob", "liked"), "undesirable": mean("logprob", "others")}
+
+
+def _others(order: Sequence[int], prompts: Sequence[str]) -> dict[int, int] | None:
+    """Return for each number the next one in a circle whose prompt is another; None where all have one prompt."""
+    found: dict[int, int] = {}
+    following = None  # going backwards: the nearest number ahead with another prompt than the one before it
+    for place in range(2 * len(order) - 1, -1, -1):
+        number, ahead = order[place % len(order)], order[(place + 1) % len(order)]
+        following = ahead if prompts[ahead] != prompts[number] else following
+        if following is None and place < len(order):
+            return None
+        if following is not None:
+            found[number] = following
+    return found
 
 
 def _swapped(prompt: Row, other: Row, context: int) -> Row:

@@ -70,9 +70,12 @@ def hacking(looks: Sequence[dict[str, float]]) -> str:
     of silence: they are the same).
 
     Args:
-        looks: validations, oldest first, each with `reward`, `check` (a share) and `prompts` (their number).
+        looks: validations, oldest first, each with `reward`, `check` and `prompts` (their number); where the check is
+            no share, as a reward model's score is none, nothing can be said.
     """
     known = [look for look in looks if {"reward", "check", "prompts"} <= look.keys()]
+    if not all(0 <= look["check"] <= 1 for look in known):
+        return ""
     if len(known) < 2:
         return ""
     best, now = max(known[:-1], key=lambda look: look["check"]), known[-1]

@@ -88,6 +88,7 @@ _EACH: dict[str, tuple[type[Weighted], Callable[[Sample, Any], RewardResult]]] =
     "length": (LengthSettings, _length), "format": (FormatSettings, _format), "tests": (TestsSettings, _tests)}
 _MODEL = "model"
 NAMES = (*_EACH, _MODEL)
+NO_SHARE = ("length", _MODEL)  # their means are no shares of right answers
 
 
 def options_of(name: str, given: object) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bottega.core.validate import Strict
 from bottega.objectives.monitors import Stop
-from bottega.objectives.rewards import options_of
+from bottega.objectives.rewards import NO_SHARE, options_of
 
 
 class RolloutSettings(Strict):
@@ -21,7 +21,7 @@ class RolloutSettings(Strict):
         max_tokens: longest answer.
         epochs: passes over a round; `minibatches`: optimiser steps a pass.
         held_out: at most this many held-out prompts a validation, answered greedily.
-        stop: see `monitors.Stop`.
+        stop: see `monitors.Stop`; `hacking` needs a check that is right or wrong.
     """
 
     rewards: dict[str, Any] = {"answer": 1.0}
@@ -40,6 +40,13 @@ class RolloutSettings(Strict):
         for name, given in value.items():
             options_of(name, given)
         return value
+
+    @model_validator(mode="after")
+    def _sees_hacking(self) -> RolloutSettings:
+        if self.stop.hacking and self.check in (None, *NO_SHARE):
+            raise ValueError(f"stop.hacking watches a check that is right or wrong, and check is {self.check}; "
+                             "give one such as check: answer")
+        return self
 
     @property
     def updates(self) -> int:

@@ -13,7 +13,8 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse
 
-from bottega.core.errors import NotFoundError
+from bottega.core.errors import CorruptError, NotFoundError
+from bottega.core.files import sha256_file
 from bottega.core.validate import Strict
 from bottega.studio.models import REPORT_POLICY
 from bottega.studio.studio import Studio, actor
@@ -57,10 +58,14 @@ def routes(studio: Studio) -> APIRouter:
     @router.get("/studio/improvements/{improvement_id}/report")
     def report(improvement_id: str) -> FileResponse:
         run = improvements.get(store, improvement_id)
-        name = str(((run.comparison or {}).get("report") or {}).get("comparison", ""))
-        path = home / "comparisons" / Path(name).name / "report.html"
-        if not name or not path.is_file():
+        facts = (run.comparison or {}).get("report") or {}
+        folder, file = (Path(str(facts.get(key, ""))).name for key in ("comparison", "file"))
+        path = home / "comparisons" / folder / file
+        if not folder or not file or not path.is_file():
             raise NotFoundError(f"improvement '{improvement_id[:100]}' has no report")
+        if sha256_file(path) != facts.get("sha256"):
+            raise CorruptError(f"the report of improvement '{improvement_id[:100]}' is not the one that was proposed",
+                               where=str(path), fix="compare again and propose anew: bottega compare … --propose")
         return FileResponse(path, media_type="text/html; charset=utf-8", headers={
             "Cache-Control": "private, no-cache", "Content-Security-Policy": REPORT_POLICY})
 

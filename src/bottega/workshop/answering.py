@@ -6,11 +6,11 @@ answer is kept, so that a stop loses none and going on makes none twice.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from bottega.training.interrupt import stop_requests
 from bottega.workshop.job import Order
 from bottega.workshop.ledger import Ledger
 from bottega.workshop.models import Served
+from bottega.workshop.together import together
 from bottega.workshop.workshop import Workshop
 
 DOOR = "compare"
-ALONE = 6      # questions asked one at a time
+ALONE = 7      # questions asked one at a time: the first warms up, and fewer than six others show nothing
 _AT_ONCE = 32
 _SEEDS = 100_003
 
@@ -130,38 +131,19 @@ class _Asker:
         """Ask the rest of one model."""
         left = [number for number in range(len(self._questions)) if self._kept(side, number) is None
                 and self._questions[number].digest not in self.answers.missing]
-        places, done, meter = asyncio.Semaphore(_AT_ONCE), 0, CostMeter()
+        done, meter = 0, CostMeter()
 
         async def one(number: int) -> None:
             nonlocal done
-            async with places:
-                if self.stopping:
-                    return
-                await self._one(side, number, alone=False)
+            await self._one(side, number, alone=False)
             done += 1
             if done % max(1, len(left) // 10) == 0:
                 say(f"{self._models[side].name}: {done} of {len(left)} answers")
 
-        tasks = [asyncio.ensure_future(one(number)) for number in left]
-        watch = asyncio.ensure_future(self._stop(tasks))
-        try:
-            await asyncio.gather(*tasks)
-        except asyncio.CancelledError:
-            if not self.stopping:
-                raise
-        finally:
-            watch.cancel()
-            for task in tasks:
-                task.cancel()
+        await together([partial(one, number) for number in left], _AT_ONCE, self.stopping)
         made = sum(self.answers.by_side[side][self._questions[number].digest].tokens for number in left
                    if self._questions[number].digest in self.answers.by_side[side])
         self.answers.batch[side] = (meter.read(), made)
-
-    async def _stop(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        while not self.stopping:
-            await asyncio.sleep(0.1)
-        for task in tasks:
-            task.cancel()
 
     def _key(self, number: int) -> str:
         controls = self._controls.model_dump(mode="json", exclude_none=True)

@@ -137,7 +137,8 @@ def _sample(engine: Engine, rows: Sequence[Mapping[str, Any]],
 def _verdict(found: Mapping[str, Any]) -> tuple[str, str]:
     """Return the verdict and its reason.
 
-    worse: the 95 % interval of the margin's change lies below 0, or a suite fell by more than chance explains.
+    worse: the 95 % interval of the margin's change lies below 0 over at least six prompts, or a suite fell by more than
+    chance explains.
     better: that interval lies above 0 over at least six prompts, and the chosen answers did not become less likely.
     """
     change, likely = found["margin"]["change"], found["chosen_logprob"]["change"]
@@ -145,14 +146,14 @@ def _verdict(found: Mapping[str, Any]) -> tuple[str, str]:
             f"[{change['low']:+.3f}, {change['high']:+.3f}] over {change['n']} held-out prompts")
     fell = [f"{suite} ({name}) fell from {figure['champion']['value']:.2f} to {figure['challenger']['value']:.2f}"
             for suite, figures in found["suites"].items() for name, figure in figures.items() if figure["fell"]]
-    if change["high"] < 0:
+    if change["high"] < 0 and change["n"] >= LEAST_PROMPTS:
         return "worse", f"Worse: {said}."
     if fell:
         return "worse", f"Worse at what it could do: {'; '.join(fell)}; {said}."
-    if change["low"] <= 0:
-        return "not shown to be better", f"Not shown to be better: {said}, which may be chance."
     if change["n"] < LEAST_PROMPTS:
         return "not shown to be better", f"Not shown to be better: {said}, and fewer than {LEAST_PROMPTS} show nothing."
+    if change["low"] <= 0:
+        return "not shown to be better", f"Not shown to be better: {said}, which may be chance."
     if likely["high"] < 0:
         return "not shown to be better", (f"Not shown to be better: {said}, but the preferred answers themselves "
                                           f"became less likely ({likely['value']:+.3f} a token).")

@@ -115,6 +115,12 @@ def add(store: Store, feedback: Feedback, rater: str) -> str:
     return id
 
 
+def take_back(store: Store, ids: Sequence[str], *, by: str) -> None:
+    """Let feedback stand no more because its giver said something else, feedback `by`, about the same thing."""
+    with store.write() as session:
+        session.execute(update(FeedbackRow).where(FeedbackRow.id.in_(list(ids))).values(replaced_by=by))
+
+
 def listed(store: Store, *, alias: str | None = None, kind: str | None = None, output: str | None = None,
            limit: int = 100) -> list[dict[str, Any]]:
     """Return feedback as plain values with the alias and model it is about, newest first.

@@ -56,4 +56,4 @@ def learnt_from(models: list[Path], home: Path) -> Learnt:
 
 
 def _holds_text(folder: Path) -> bool:
-    return any(folder.glob("documents-*.parquet")) or (folder / "preferences.jsonl").is_file()
+    return any(any(folder.glob(name)) for name in ("documents-*.parquet", "preferences.jsonl", "ratings.jsonl"))

@@ -1,8 +1,8 @@
 """Is the challenger better than the champion, and what did it cost? `bottega compare A B` is this file.
 
     home/comparisons/<id>/answers-….jsonl    finished answers of each model, by what was asked
-                          verdicts-….jsonl   replies of a model that judges
-                          report.json, report.html
+                          verdicts-….jsonl   verdicts of a model that judges
+                          report-….json, report-….html   named by their content: what was approved stays
 
 The same questions, seeds and cases for both. A judge's win rate says what became better; held-out loss, suites of known
 skills, latency and contamination say what that is worth. The verdict follows a stated rule (`verdict`); a person
@@ -12,35 +12,33 @@ decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bottega.core.bundle import META, find_bundle
 from bottega.core.errors import InputError
-from bottega.core.files import digest_json, read_json, sha256_file, write_json
-from bottega.core.progress import timed
-from bottega.core.request import Controls, Format, Message, Request
+from bottega.core.files import digest_json, sha256_file, write_json
+from bottega.core.progress import say, timed
+from bottega.core.request import Controls
 from bottega.data import contamination, questions
 from bottega.data.questions import Question
 from bottega.evaluation import compare_report
 from bottega.evaluation.paired import LEAST_PROMPTS, SIDES, mcnemar, paired, win_rate
 from bottega.evaluation.statistics import rate
-from bottega.workshop import improvements, judges, rounds, settings
+from bottega.workshop import improvements, rounds
 from bottega.workshop.answering import ask, asked
 from bottega.workshop.compare import likelihoods, skills
 from bottega.workshop.improvements import Improvement
-from bottega.workshop.job import Order
-from bottega.workshop.judges import CHECKS, Duel, Ruling
+from bottega.workshop.judges import Duel, Ruling
+from bottega.workshop.judging import Run, ready
 from bottega.workshop.learnt import learnt_from
-from bottega.workshop.ledger import Ledger
 from bottega.workshop.models import Served
 from bottega.workshop.regress import loss, speed
 from bottega.workshop.workshop import Workshop
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
+PEOPLE = "people"
 _SHOWN = 12    # questions with both answers in the report
 
 
@@ -53,7 +51,7 @@ class Plan:
         sources: where the questions come from (see `data.questions`); empty: held out of the challenger's own data.
         judges: checks (`answer`, `exact`, `json[:FILE]`, `regex:…`), `people`, a model's name, or an endpoint.
         suites: of known skills.
-        held_out: texts whose loss is compared; empty: the right answers, where they are known.
+        held_out: texts and right answers whose loss is compared, beside the right answers of the questions.
         cases: questions at most, and cases a suite.
         seed: which questions, and of the sampling.
         controls: laid over each model's own.
@@ -94,8 +92,10 @@ def prove(workshop: Workshop, plan: Plan, run: Run, *, actor: str) -> dict[str, 
     """
     if plan.champion.digest == plan.challenger.digest:
         raise InputError(f"{plan.champion.name} and {plan.challenger.name} are the same model", fix="name two")
-    everything = [question for source in plan.sources or _own(workshop, plan) for question in questions.read(source)]
-    items = _drawn(asked(everything), plan)
+    sources = plan.sources or _own(workshop, plan)
+    items = _drawn(asked([question for source in sources for question in questions.read(source)]), plan)
+    held_out = _held_out(plan.held_out)
+    chosen = {spec: ready(workshop, spec, items, run) for spec in plan.judges if spec != PEOPLE}
     name = digest_json([[model.digest for model in plan.models], sorted(one.digest for one in items),
                         plan.controls.model_dump(mode="json", exclude_none=True), plan.seed])[:16]
     folder = workshop.home / "comparisons" / name
@@ -110,26 +110,28 @@ def prove(workshop: Workshop, plan: Plan, run: Run, *, actor: str) -> dict[str, 
                    for side, model in zip(SIDES, plan.models, strict=True)},
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "actor": actor, "seed": plan.seed,
         "controls": plan.controls.model_dump(mode="json", exclude_none=True),
-        "questions": {"asked": len(items), "answered": len(answered), "sources": plan.sources or _own(workshop, plan),
+        "questions": {"asked": len(items), "answered": len(answered), "sources": sources,
                       "missing": answers.reasons},
         "judges": {}, "speed": speed(items, answers)}
-    rulings = []
-    for spec in plan.judges:
-        if spec == "people":
-            found["round"] = rounds.begin(workshop.home, workshop.store, plan.models, [
-                {"question": one.digest, "messages": one.messages, "outputs": [before.output, after.output]}
-                for one, (before, after) in answered], comparison=name, actor=actor).id
-            continue
+    if PEOPLE in plan.judges:
+        found["round"] = rounds.begin(workshop.home, workshop.store, plan.models, [
+            {"question": one.digest, "messages": one.messages, "outputs": [before.output, after.output]}
+            for one, (before, after) in answered], comparison=name, actor=actor).id
+    rulings: dict[str, Ruling] = {}
+    for spec, judge in chosen.items():
         with timed(f"judging by {spec}"):
-            rulings.append(_ruling(workshop, spec, duels, folder, run))
-        found["judges"][spec] = judged(rulings[-1], duels)
+            rulings[spec] = judge(duels, folder)
+        found["judges"][spec] = judged(rulings[spec], duels)
     engines = [run(workshop.models.engine(model)).engine for model in plan.models]
     preferences = [{"messages": one.messages, "chosen": one.reference, "rejected": one.rejected}
                    for one in items if one.reference and one.rejected]
     if preferences:
-        found |= likelihoods(engines, preferences)[0]
-    texts = [one.text for source in plan.held_out for one in questions.read(source) if one.text]
-    found["held_out"] = loss(engines, texts, [one for one in items if one.reference])
+        try:
+            found |= likelihoods(engines, preferences)[0]
+        except InputError as error:  # none fits a context: the rest of the comparison stands
+            say(f"the questions' preferences are left out: {error.problem}")
+    known = {one.digest: one for one in (*items, *held_out) if one.reference}
+    found["held_out"] = loss(engines, [one.text for one in held_out if one.text], list(known.values()))
     with timed("asking the suites"):
         found["suites"] = skills(engines, plan.suites, cases=plan.cases)
     learnt = learnt_from([model.path for model in plan.models], workshop.home)
@@ -148,6 +150,22 @@ def _own(workshop: Workshop, plan: Plan) -> list[str]:
     return kept
 
 
+def _held_out(sources: Sequence[str]) -> list[Question]:
+    """Return what sources hold whose loss can be compared: texts, and questions with what is right.
+
+    Raises:
+        InputError: a source holds nothing of it.
+    """
+    found = []
+    for source in sources:
+        known = [one for one in questions.read(source) if one.text or one.reference]
+        if not known:
+            raise InputError(f"'{source[:200]}' holds neither texts nor right answers, so it has no loss",
+                             where="--held-out", fix="give texts, or conversations that end with the right answer")
+        found += known
+    return found
+
+
 def _drawn(items: list[Question], plan: Plan) -> list[Question]:
     """Return at most `cases` questions; which ones depends on their words and the seed alone."""
     key = str(plan.seed).encode()
@@ -156,34 +174,6 @@ def _drawn(items: list[Question], plan: Plan) -> list[Question]:
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
-
-
-def _ruling(workshop: Workshop, spec: str, duels: list[Duel], folder: Path, run: Run) -> Ruling:
-    if spec.partition(":")[0] in CHECKS:
-        return judges.by_check(spec, duels)
-    secret = settings.secret(workshop.store)
-    ledger = Ledger(folder / f"verdicts-{digest_json(spec)[:16]}.jsonl")
-    if spec.startswith(("http://", "https://")):
-        judge = judges.endpoint(spec)
-
-        async def over_http(messages: list[Message]) -> str:
-            turns = [{"role": turn.role, "content": turn.content} for turn in messages]
-            return judge.answer(turns, temperature=0, max_tokens=8, seed=0)
-
-        return run(judges.by_model(judge.model, over_http, duels, ledger, secret))  # type: ignore[no-any-return]
-    path = find_bundle(spec, workshop.home / "models")
-    if read_json(path / META).get("objective") == "reward":
-        from bottega.objectives.reward import reward_scorer
-
-        return judges.by_reward(spec, reward_scorer(path), duels)
-    served = workshop.models.add(path)
-    controls = Controls(temperature=0, n=1, max_tokens=8, seed=0, format=Format(regex=judges.REPLY))
-
-    async def of_ours(messages: list[Message]) -> str:
-        made = await workshop.commission.make(Order(served.id, Request(messages=messages, controls=controls), "judge"))
-        return made.result.outputs[0].text
-
-    return run(judges.by_model(f"{spec} {served.digest}", of_ours, duels, ledger, secret))  # type: ignore[no-any-return]
 
 
 def judged(ruling: Ruling, duels: Sequence[Duel]) -> dict[str, Any]:
@@ -195,9 +185,12 @@ def judged(ruling: Ruling, duels: Sequence[Duel]) -> dict[str, Any]:
     kept = [(outcome, duel.question.digest) for outcome, duel in zip(ruling.outcomes, duels, strict=True)
             if outcome is not None]
     if not kept:
-        raise InputError(f"the judge '{ruling.judge}' could judge none of the {len(duels)} pairs", where="--judge",
-                         fix="the texts are longer than its context: ask for shorter answers (--max-tokens)")
-    found: dict[str, Any] = {"kind": ruling.kind, "left_out": len(duels) - len(kept), **ruling.facts,
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in ruling.missing.items())
+        raise InputError(f"the judge '{ruling.judge}' could judge none of the {len(duels)} pairs: {reasons}",
+                         where="--judge", fix="choose another judge; where they are too long, ask for shorter answers "
+                                              "(--max-tokens)")
+    found: dict[str, Any] = {"kind": ruling.kind, "left_out": len(duels) - len(kept), "missing": ruling.missing,
+                             **ruling.facts,
                              "win_rate": dict(win_rate([one for one, _ in kept], [owner for _, owner in kept]))}
     if ruling.right:
         before, after = zip(*ruling.right, strict=True)
@@ -233,15 +226,18 @@ def verdict(found: dict[str, Any]) -> tuple[str, str]:
     return "not shown to be better", f"Not shown to be better: {said or 'no judge has spoken'}{few}."
 
 
-def _written(found: dict[str, Any], folder: Path, rulings: Sequence[Ruling], duels: Sequence[Duel]) -> dict[str, Any]:
-    """Write report.json and report.html and return the whole with where they are."""
+def _written(found: dict[str, Any], folder: Path, rulings: Mapping[str, Ruling],
+             duels: Sequence[Duel]) -> dict[str, Any]:
+    """Write the report as JSON and as a page, and return the whole with where the page is."""
     shown = [{"question": duel.question.asked, "champion": duel.champion, "challenger": duel.challenger,
               "reference": duel.question.reference,
-              "outcomes": {ruling.judge: ruling.outcomes[number] for ruling in rulings}}
+              "outcomes": {spec: ruling.outcomes[number] for spec, ruling in rulings.items()}}
              for number, duel in enumerate(duels[:_SHOWN])]
-    write_json(folder / "report.json", {**found, "examples": shown})
-    page = compare_report.write_page(found, shown, folder / "report.html")
-    return {**found, "report": {"comparison": folder.name, "path": str(page), "sha256": sha256_file(page)}}
+    stem = f"report-{digest_json([found, shown])[:16]}"
+    write_json(folder / f"{stem}.json", {**found, "examples": shown})
+    page = compare_report.write_page(found, shown, folder / f"{stem}.html")
+    return {**found, "report": {"comparison": folder.name, "file": page.name, "path": str(page),
+                                "sha256": sha256_file(page)}}
 
 
 def propose(workshop: Workshop, alias: str, plan: Plan, found: dict[str, Any], actor: str) -> Improvement:

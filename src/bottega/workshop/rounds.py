@@ -3,8 +3,9 @@ people` opens one, people vote in the studio under /compare, `bottega compare --
 
     home/rounds/<id>.json     which questions, whose outputs
 
-A vote is an ordinary choice in the feedback store (a tie: two equal thumbs, as in the studio's comparison), so it can
-teach later, if its giver consents. Who stands left differs from rater to rater and from question to question.
+A vote is an ordinary choice in the feedback store (of equals two equal thumbs, as in the studio's comparison: both up
+or both down), so it can teach later, if its giver consents; what a later vote takes back teaches nothing. Who stands
+left differs from rater to rater and from question to question.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import or_, select
 
@@ -30,9 +31,9 @@ from bottega.workshop.names import new_id
 from bottega.workshop.schema import FeedbackRow
 from bottega.workshop.store import Store
 
-Vote = Literal["left", "right", "tie"]
-TIE = "equally good"
-_TIES = (TIE, "both bad")  # reasons of thumbs that say of two answers that neither is better
+Vote = Literal["left", "right", "tie", "bad"]
+TIE, BAD = "equally good", "both bad"  # reasons of thumbs that say of two answers that neither is better
+_TIES: dict[Vote, tuple[int, str]] = {"tie": (1, TIE), "bad": (-1, BAD)}
 _MOST = 500
 
 
@@ -130,10 +131,7 @@ def sheets(store: Store, round_: Round, rater: str) -> list[Sheet]:
             continue
         turned = _turned(round_, number, rater)
         left, right = (texts[1], texts[0]) if turned else (texts[0], texts[1])
-        outcome = said.get((number, rater), (None, False))[0]
-        voted: Vote | None = None if outcome is None else "tie" if outcome == 0.5 else \
-            "right" if (outcome == 1) != turned else "left"
-        found.append(Sheet(number, item["messages"], left, right, voted))
+        found.append(Sheet(number, item["messages"], left, right, _voted(said.get((number, rater)), turned)))
     return sorted(found, key=lambda sheet: _draw(round_, sheet.number, rater, "order"))
 
 
@@ -146,49 +144,72 @@ def vote(store: Store, round_: Round, number: int, choice: Vote, rater: str, *, 
     if not 0 <= number < len(round_.items):
         raise InputError(f"round {round_.id} has no item {number}", fix=f"give 0 to {len(round_.items) - 1}")
     outputs = round_.items[number]["outputs"]
-    if choice == "tie":
-        for output in outputs:
-            feedback.add(store, Feedback(kind="thumb", output=output, value=1, reasons=[TIE], consent=consent), rater)
-        return
-    challenger = (choice == "right") != _turned(round_, number, rater)
-    chosen, rejected = outputs[::-1] if challenger else outputs
-    feedback.add(store, Feedback(kind="choice", output=chosen, rejected=rejected, consent=consent), rater)
+    if choice in _TIES:
+        value, reason = _TIES[choice]
+        words = [Feedback(kind="thumb", output=output, value=value, reasons=[reason], consent=consent)
+                 for output in outputs]
+    else:
+        challenger = (choice == "right") != _turned(round_, number, rater)
+        chosen, rejected = outputs[::-1] if challenger else outputs
+        words = [Feedback(kind="choice", output=chosen, rejected=rejected, consent=consent)]
+    newest = [feedback.add(store, word, rater) for word in words]
+    old = [row.id for row, said in _words(store, round_) if row.rater == rater and said.number == number
+           and row.id not in newest]
+    feedback.take_back(store, old, by=newest[-1])
 
 
 def result(store: Store, round_: Round) -> dict[str, Any]:
     """Return what people said so far: `win_rate` (None without votes), `agreement`, `consent`, `questions`, `voted`."""
     said = _votes(store, round_)
-    outcomes = [outcome for outcome, _ in said.values()]
+    outcomes = [word.outcome for word in said.values()]
     return {"round": round_.id, "questions": len(round_.items), "voted": len({number for number, _ in said}),
             "win_rate": win_rate(outcomes, [number for number, _ in said]) if said else None,
-            "agreement": agreement((number, rater, outcome) for (number, rater), (outcome, _) in said.items()),
-            "consent": {"given": sum(consent for _, consent in said.values()),
-                        "withheld": sum(not consent for _, consent in said.values())}}
+            "agreement": agreement((number, rater, word.outcome) for (number, rater), word in said.items()),
+            "consent": {"given": sum(word.consent for word in said.values()),
+                        "withheld": sum(not word.consent for word in said.values())}}
 
 
-def _votes(store: Store, round_: Round) -> dict[tuple[int, str], tuple[float, bool]]:
-    """Return (item, rater) → (outcome, consent): each rater's newest word about two outputs."""
+class _Word(NamedTuple):
+    """A rater's word about item `number`: 1 for the challenger, 0 for the champion, 0.5 where both are alike."""
+
+    number: int
+    outcome: float
+    bad: bool  # both are
+    consent: bool
+
+
+def _votes(store: Store, round_: Round) -> dict[tuple[int, str], _Word]:
+    """Return (item, rater) → each rater's newest word."""
+    words = sorted(_words(store, round_), key=lambda each: each[0].created)
+    newest = {(word.number, row.rater): word for row, word in words}
+    return dict(sorted(newest.items()))
+
+
+def _words(store: Store, round_: Round) -> list[tuple[FeedbackRow, _Word]]:
+    """Return all that stands in the store about two outputs of an item, in no order."""
     places = {output: (number, side) for number, item in enumerate(round_.items)
               for side, output in enumerate(item["outputs"])}
-    newest: dict[tuple[int, str], tuple[datetime, float, bool]] = {}
-    ids = list(places)
+    ids, found = list(places), []
     with store.read() as session:
         rows = [row for first in range(0, len(ids), 500) for row in session.scalars(select(FeedbackRow).where(
             FeedbackRow.output.in_(ids[first:first + 500]), FeedbackRow.replaced_by.is_(None),
             or_(FeedbackRow.kind == "choice", FeedbackRow.kind == "thumb")))]
     for row in rows:
         number, side = places[row.output]
-        if row.kind == "choice":
-            if places.get(row.rejected or "") != (number, 1 - side):
-                continue
-            outcome = float(side)
-        elif set(row.reasons) & set(_TIES):
-            outcome = 0.5
-        else:
-            continue
-        if row.created >= newest.get((number, row.rater), (row.created, 0.0, False))[0]:
-            newest[number, row.rater] = (row.created, outcome, row.consent)
-    return {key: (outcome, consent) for key, (_, outcome, consent) in sorted(newest.items())}
+        if row.kind == "choice" and places.get(row.rejected or "") == (number, 1 - side):
+            found.append((row, _Word(number, float(side), False, row.consent)))
+        elif row.kind == "thumb" and {TIE, BAD} & set(row.reasons):
+            found.append((row, _Word(number, 0.5, BAD in row.reasons, row.consent)))
+    return found
+
+
+def _voted(word: _Word | None, turned: bool) -> Vote | None:
+    """Return a word as the vote of someone who sees the challenger left (`turned`) or right."""
+    if word is None:
+        return None
+    if word.outcome == 0.5:
+        return "bad" if word.bad else "tie"
+    return "right" if (word.outcome == 1) != turned else "left"
 
 
 def _turned(round_: Round, number: int, rater: str) -> bool:

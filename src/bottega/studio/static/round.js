@@ -42,7 +42,7 @@ for (const button of round.querySelectorAll("[data-choice]")) {
   button.addEventListener("click", () => vote(button.dataset.choice));
 }
 
-const KEYS = { ArrowLeft: "left", 1: "left", ArrowRight: "right", 2: "right", 0: "tie" };
+const KEYS = { ArrowLeft: "left", 1: "left", ArrowRight: "right", 2: "right", 0: "tie", "-": "bad" };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, dialog")) return;
   if (KEYS[event.key]) {
