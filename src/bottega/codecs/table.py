@@ -113,8 +113,8 @@ class TableCodec:
         for rule in rules if self.spec.texts else []:
             for name in rule.columns:
                 if schema.column(name).kind == "text":
-                    raise RecipeError(f"'{rule.text}' is about the free text '{name}', and a model of text keeps no rule",
-                                      where="codec.rules",
+                    raise RecipeError(f"'{rule.text}' is about the free text '{name}', and a model of text keeps no "
+                                      "rule", where="codec.rules",
                                       fix=f"leave the rule out, or say codec.columns={{{name}: category}}")
         return rules
 

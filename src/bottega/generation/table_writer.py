@@ -44,6 +44,11 @@ class TextWriter:
         self.prompts = prompts
         self._engine = Engine(generator, codec, controls=Controls(), model_digest="", lineage={}, answers=True)
 
+    @property
+    def dtype(self) -> str:
+        """Of the weights that write; see `Engine`."""
+        return self._engine.dtype
+
     @classmethod
     def open(cls, bundle: Path) -> TextWriter | None:
         """Load the model of text inside a table's verified bundle; None where there is none.
@@ -70,7 +75,7 @@ class TextWriter:
             rows = np.flatnonzero(wanted[column])
             if not len(rows):
                 continue
-            draws = _seeds(seed, table.schema.names.index(column), first, len(table))
+            draws = seeds(seed, table.schema.names.index(column), first, len(table))
             asked = [Request(messages=[Message(role="user", content=prompt)], controls=Controls(
                 seed=int(draws[row]), max_tokens=longest, temperature=temperature)) for row, prompt in
                 zip(rows, self.prompts.of(table.take(rows), column), strict=True)]
@@ -123,7 +128,7 @@ def _put(table: Table, column: str, rows: NDArray[np.int64], texts: list[str] | 
                                                      pa.array(cells, pa.string()).cast(arrow_type(shape))))
 
 
-def _seeds(seed: int, column: int, first: int, rows: int) -> NDArray[np.int64]:
+def seeds(seed: int, column: int, first: int, rows: int) -> NDArray[np.int64]:
     """Return a seed for each row, int64 [N], whatever piece it is made in: one block of chance for 64 rows."""
     numbers = np.arange(first, first + rows)
     blocks = {int(block): np.random.default_rng([seed, _TEXTS, column, int(block)]).integers(_SEEDS, size=AT_ONCE)

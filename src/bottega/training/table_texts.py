@@ -40,8 +40,8 @@ _SHORTEST, _NEARLY = 256, 0.995  # least context, into which short texts are pac
 _MARKS = 5                      # tokens of a conversation besides what is said
 _BATCH, _EPOCH = 4096, 16       # tokens a step, and the fewest steps that one pass over the texts takes
 _PASSES, _STEPS = 12, 300       # passes over the texts after which no budget goes on, but for so many steps
-_VALIDATION = 32_768            # held-out tokens
-_DEPTHS = ((100_000, 2), (1_000_000, 3), (10_000_000, 4))  # tokens of training texts → layers; 6 for more
+_VALIDATION = 8192              # held-out tokens
+_DEPTHS = ((500_000, 2), (5_000_000, 3), (50_000_000, 4))  # tokens of training texts → layers; 6 for more
 _VOCABULARY = ((100_000, 1024), (1_000_000, 2048))         # letters of training texts → tokens; 4096 for more
 
 
@@ -105,13 +105,13 @@ def learn_texts(recipe: Recipe, codec: TableCodec, dataset: TableDataset[TableCo
     context = min(_LONGEST, max(_SHORTEST, -(-nearly // 64) * 64))
     model = families.load(known) if known else _fresh(recipe.seed, tokens, words, context)
     if known:
-        context = int(model.config.context)  # type: ignore[attr-defined]
+        context = int(model.config.context)
         model.begin_again()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     batch = max(context, min(_BATCH, tokens // _EPOCH))
     spec = _spec(recipe.training, context, batch, tokens)
-    objective = RowTexts(model, words, told, context=context, batch_tokens=batch, micro_batch=max(1, _BATCH // context),
-                         seed=recipe.seed, validation_tokens=_VALIDATION)
+    objective: Any = RowTexts(model, words, told, context=context, batch_tokens=batch,
+                              micro_batch=max(1, _BATCH // context), seed=recipe.seed, validation_tokens=_VALIDATION)
     if known:
         objective.kind = "sft"
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -121,6 +121,9 @@ def learn_texts(recipe: Recipe, codec: TableCodec, dataset: TableDataset[TableCo
                    facts={"data": dataset.digest, "codec": words.digest, "context": context, "batch": batch,
                           "seed": recipe.seed, "budget": spec.budget.model_dump(mode="json")}, cache=home / "cache")
     figures = result.metrics
+    if result.tokens < tokens:
+        say(f"warning: {result.tokens / tokens:.0%} of the texts were read in this budget, so what is written may be "
+            "noise; train for longer")
 
     def write(folder: Path) -> None:
         (folder / FOLDER).mkdir()
