@@ -23,6 +23,7 @@ from bottega.core.table import Table, as_text
 from bottega.core.validate import Strict, validate
 
 FOLDER = "texts"   # of a table's bundle, and of its run
+MARKS = 5          # tokens of a prompt and its text besides what they say: start, and two turns with their ends
 _FILE = "row_prompts.json"
 _SHOWN = 120       # letters of an earlier text that a later one of the same row is told
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from bottega import families
-from bottega.codecs.table_texts import FOLDER, RowPrompts
+from bottega.codecs.table_texts import FOLDER, MARKS, RowPrompts
 from bottega.codecs.text import TextCodec
 from bottega.core.request import Controls, Message, Request
 from bottega.core.table import Table, arrow_type, join
@@ -26,6 +26,7 @@ from bottega.families.base import TokenGenerator
 from bottega.generation.engine import Engine
 
 AT_ONCE = 64            # rows a step, so that a reader sees the first ones soon and memory holds few
+_ROOM = 32              # tokens that an answer needs at least
 _TEXTS = 1 << 25        # kind of chance for texts
 _SEEDS = 2**53
 Wanted = Mapping[str, NDArray[np.bool_]]
@@ -78,10 +79,22 @@ class TextWriter:
             draws = seeds(seed, table.schema.names.index(column), first, len(table))
             asked = [Request(messages=[Message(role="user", content=prompt)], controls=Controls(
                 seed=int(draws[row]), max_tokens=longest, temperature=temperature)) for row, prompt in
-                zip(rows, self.prompts.of(table.take(rows), column), strict=True)]
+                zip(rows, self._short(self.prompts.of(table.take(rows), column), longest), strict=True)]
             texts = [result.outputs[0].text for result in self._engine.generate_many(asked)]
             table = _put(table, column, rows, texts)
         return table
+
+
+    def _short(self, prompts: list[str], longest: int) -> list[str]:
+        """Return prompts that leave room for an answer: of longer ones than any in training the longest lines go."""
+        most = self._engine.context - MARKS - min(longest, _ROOM)
+        found = []
+        for prompt, ids in zip(prompts, self._engine.codec.encode_batch(prompts), strict=True):
+            *lines, last = prompt.split("\n") if len(ids) > most else [prompt]
+            while lines and len(self._engine.codec.encode("\n".join([*lines, last]))) > most:
+                lines.remove(max(lines, key=len))
+            found.append("\n".join([*lines, last]))
+        return found
 
 
 def written(table: Table, writer: TextWriter | None, *, seed: int, first: int, temperature: float) -> Iterator[Table]:

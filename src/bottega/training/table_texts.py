@@ -19,7 +19,7 @@ import torch
 
 from bottega import families
 from bottega.codecs.table import TableCodec
-from bottega.codecs.table_texts import FOLDER, RowPrompts
+from bottega.codecs.table_texts import FOLDER, MARKS, RowPrompts
 from bottega.codecs.text import TextCodec
 from bottega.core.bundle import Bundle
 from bottega.core.progress import say, timed
@@ -37,7 +37,6 @@ _MOST = {"train": 100_000, "validation": 4000}  # rows that are learned from: a 
 _COLUMNS = 64                   # that a prompt tells
 _LONGEST = 1024                 # tokens of a prompt and its text; a text that is longer is left out, none is cut
 _SHORTEST, _NEARLY = 256, 0.995  # least context, into which short texts are packed; share of texts that must fit it
-_MARKS = 5                      # tokens of a conversation besides what is said
 _BATCH, _EPOCH = 4096, 16       # tokens a step, and the fewest steps that one pass over the texts takes
 _PASSES, _STEPS = 12, 300       # passes over the texts after which no budget goes on, but for so many steps
 _VALIDATION = 8192              # held-out tokens
@@ -189,8 +188,8 @@ def _fitting(tables: dict[Any, Table], given: list[str], columns: list[str], wor
             asked = [_Asked(column, *both) for both in zip(prompts.of(rows, column), _texts(rows, column), strict=True)]
             before, after = ([len(ids) for ids in words.encode_batch(said)] for said in
                              ([one.prompt for one in asked], [one.text for one in asked]))
-            fits[split] = [(one, text, _MARKS + prompt + text) for one, prompt, text in
-                           zip(asked, before, after, strict=True) if _MARKS + prompt + text <= _LONGEST]
+            fits[split] = [(one, text, MARKS + prompt + text) for one, prompt, text in
+                           zip(asked, before, after, strict=True) if MARKS + prompt + text <= _LONGEST]
             if len(asked) > len(fits[split]):
                 say(f"{len(asked) - len(fits[split])} of {len(asked)} {split} texts of '{column}' are longer than "
                     f"{_LONGEST} tokens with what they are told and are left out")
