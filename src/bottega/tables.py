@@ -138,8 +138,8 @@ class TableModel:
 
 
 def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), columns: Mapping[str, Kind] | None = None,
-        entity: str = "", order: str = "", child: Any = None, minutes: float | None = None, seed: int = 0,
-        home: Path | None = None, report: bool = False, **recipe: Any) -> TableModel:
+        entity: str = "", order: str = "", child: Any = None, texts: bool = False, minutes: float | None = None,
+        seed: int = 0, home: Path | None = None, report: bool = False, **recipe: Any) -> TableModel:
     """Make a model of a table in the workshop.
 
     Args:
@@ -150,7 +150,8 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
         entity: column that rows which belong together share, such as `patient_id`; they are learned as sequences.
         order: column that the rows of an entity ascend in; by default they stay as they stand.
         child: a second table, whose rows point at those of `table` by `entity`; `order` is then one of its columns.
-        minutes: longest training; by default as many passes over the rows as help.
+        texts: learn to write free text too; without it such columns come out empty.
+        minutes: longest training, with `texts` as long again; by default as many passes over the rows as help.
         seed: of weights, order and subsets.
         home: the workshop; by default BOTTEGA_HOME.
         report: judge the model's rows and write the page into its run, as `TableModel.report` does when asked.
@@ -175,7 +176,8 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
     merged = {**plain, "name": named, "seed": seed, "description": f"rows like those of {source.name}",
               "data": {"sources": [str(one) for one in sources], "validation": 0.1},
               "codec": {"kind": "table", "rules": list(rules), "columns": dict(columns or {}),
-                        **({"entity": entity, "order": order} if entity or order else {})},
+                        **({"entity": entity, "order": order} if entity or order else {}),
+                        **({"texts": True} if texts else {})},
               "training": {**plain["training"], "budget": budget}}
     for part, values in recipe.items():
         merged[part] = {**merged.get(part, {}), **values} if isinstance(values, dict) else values

@@ -20,7 +20,7 @@ from bottega.codecs import table_rules
 from bottega.codecs.table_coding import Fitted, holders
 from bottega.codecs.table_decimals import decimals_of, ends, rounded
 from bottega.codecs.table_ids import FreshIds
-from bottega.codecs.table_plan import JOIN, NONE, Latent, Mapping, Plan, TableSpec, joined
+from bottega.codecs.table_plan import JOIN, NONE, Latent, Mapping, Plan, TableSpec, joined, there
 from bottega.codecs.table_steps import of_steps
 from bottega.core.errors import CorruptError, DataError, RecipeError, suggest
 from bottega.core.files import digest_json, read_json, write_json
@@ -107,9 +107,16 @@ class TableCodec:
         """Return the declared rules, checked against a schema.
 
         Raises:
-            RecipeError: one is no rule, or names a column that is not there.
+            RecipeError: one is no rule, names a column that is not there, or is about a text that is to be written.
         """
-        return [table_rules.parse(text, schema) for text in self.spec.rules]
+        rules = [table_rules.parse(text, schema) for text in self.spec.rules]
+        for rule in rules if self.spec.texts else []:
+            for name in rule.columns:
+                if schema.column(name).kind == "text":
+                    raise RecipeError(f"'{rule.text}' is about the free text '{name}', and a model of text keeps no "
+                                      "rule", where="codec.rules",
+                                      fix=f"leave the rule out, or say codec.columns={{{name}: category}}")
+        return rules
 
     @property
     def given(self) -> Schema:
@@ -172,6 +179,8 @@ class TableCodec:
                ids: FreshIds | None = None) -> Table:
         """Return the rows of codes and positions as they come from `encode`; ids are made afresh.
 
+        A free text that a model of text shall write is "" where there is one; any other is missing.
+
         Args:
             codes: int32 [N, D]; no forbidden ones.
             places: float32 [N, D] in (0, 1).
@@ -182,8 +191,11 @@ class TableCodec:
 
         values: dict[str, NDArray[np.float64]] = {}
         texts: dict[str, Any] = {}  # lists and Arrow arrays of strings
+        blank: dict[str, NDArray[np.bool_]] = {}
         for index, (latent, fitted) in enumerate(zip(self.latents, self.fitted, strict=True)):
-            if latent.kind == "joint":
+            if latent.kind == "there":
+                blank[latent.columns[0]] = codes[:, index] == 0
+            elif latent.kind == "joint":
                 found = fitted.decode_levels(codes[:, index]).to_pylist()
                 parts = [text.split(JOIN) if text is not None else [NONE] * len(latent.columns) for text in found]
                 for place, name in enumerate(latent.columns):
@@ -211,7 +223,9 @@ class TableCodec:
             if column.kind == "id":
                 arrays[column.name] = (ids or FreshIds()).take(column, len(codes), rng)
             elif column.kind == "text":
-                arrays[column.name] = pa.nulls(len(codes), arrow_type(column))
+                wanted = np.full(len(codes), self.spec.texts and column.missing < 1)
+                mask = ~blank.get(column.name, wanted)
+                arrays[column.name] = pa.array([""] * len(codes), pa.string(), mask=mask).cast(arrow_type(column))
         return Table(self.schema, pa.table({name: arrays[name] for name in self.schema.names}))
 
     def _add_gaps(self, values: dict[str, NDArray[np.float64]]) -> None:
@@ -327,6 +341,8 @@ def _latent_values(latent: Latent, table: Table) -> NDArray[np.float64]:
 def _latent_codes(latent: Latent, table: Table) -> tuple[NDArray[np.int32], list[str]]:
     """Return codes into the levels that the coding kept, others above them."""
     kept = latent.coding.column.levels
+    if latent.kind == "there":
+        return there(latent.columns[0], table), kept
     known = {level: place for place, level in enumerate(kept)}
     if latent.kind == "plain":
         codes, levels = table.codes(latent.columns[0])

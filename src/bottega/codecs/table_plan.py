@@ -38,6 +38,8 @@ class TableSpec(Strict):
             the rest of an entity's rows is learned together. With two sources the first holds one row for each entity
             and the second the rows that point at them by this column.
         order: column that the rows of an entity ascend in, a number or a time; empty keeps them as they stand.
+        texts: free text is learned too, by a model of text inside the table's; else it comes out empty. Off, because
+            nothing in a text is pooled by `protect`.
     """
 
     columns: dict[str, Kind] = {}
@@ -48,10 +50,12 @@ class TableSpec(Strict):
     links: bool = True
     entity: str = ""
     order: str = ""
+    texts: bool = False
 
 
 class Latent(Strict):
-    """A learned column: a `plain` one, the `gap` between two, or the `joint` levels of several.
+    """A learned column: a `plain` one, the `gap` between two, the `joint` levels of several, or whether a free text
+    is `there`.
 
     Attributes:
         name: for messages; of a gap `large - small`.
@@ -63,7 +67,7 @@ class Latent(Strict):
     """
 
     name: str
-    kind: Literal["plain", "gap", "joint"]
+    kind: Literal["plain", "gap", "joint", "there"]
     columns: list[str]
     anchor: float = 0.0
     strict: bool = False
@@ -148,6 +152,9 @@ class Plan:
                 found.append(self._plain(column))
         for rule in self.joint:
             found.append(self._joint(rule))
+        if self.spec.texts:
+            found += [self._there(column) for column in self.table.schema.columns
+                      if column.kind == "text" and 0 < column.missing < 1]
         waiting = dict(ordered)
         while waiting:
             for name, rule in list(waiting.items()):
@@ -163,6 +170,11 @@ class Plan:
         else:
             coding = fit_levels(column, self.table.codes(column.name)[0], protect=self.spec.protect, owner=self.owner)
         return Latent(name=column.name, kind="plain", columns=[column.name], coding=coding)
+
+    def _there(self, column: Column) -> Latent:
+        shape = Column(name=column.name, kind="category", arrow="string", levels=["there"])
+        coding = fit_levels(shape, there(column.name, self.table), protect=self.spec.protect, owner=self.owner)
+        return Latent(name=column.name, kind="there", columns=[column.name], coding=coding)
 
     def _gap(self, rule: table_rules.Rule) -> Latent:
         small, large = rule.columns
@@ -184,6 +196,12 @@ class Plan:
         column = Column(name=", ".join(rule.columns), kind="category", arrow="string", levels=levels)
         coding = fit_levels(column, codes, protect=self.spec.protect, owner=self.owner)
         return Latent(name=column.name, kind="joint", columns=rule.columns, coding=coding)
+
+
+def there(name: str, table: Table) -> NDArray[np.int32]:
+    """Return 0 for each row that has a value in a column and -1 for each that has none, int32 [N]."""
+    gone = table.data[name].is_null().to_numpy(zero_copy_only=False)
+    return np.where(gone, -1, 0).astype(np.int32)
 
 
 def joined(columns: Iterable[str], table: Table) -> list[str | None]:

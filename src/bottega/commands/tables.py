@@ -139,7 +139,10 @@ def fit(
     order: Annotated[str, typer.Option(help="Column that the rows of an entity ascend in, such as visit_date.")] = "",
     child: Annotated[Path | None, typer.Option(help="A second table, whose rows point at those of the first by "
                                                     "--entity.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest training. Default: by the rows.")] = None,
+    texts: Annotated[bool, typer.Option("--texts", help="Learn to write free text too; without it such columns come "
+                                                        "out empty.")] = False,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest training; with --texts as long again. "
+                                                                 "Default: by the rows.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
 ) -> None:
@@ -154,7 +157,7 @@ def fit(
     start(as_json)
     kinds: dict[str, Any] = dict(_pair(item) for item in kind or [])
     model = tables.fit(table, name=name, rules=rule or [], columns=kinds, entity=entity, order=order,
-                       child=child, minutes=minutes, seed=seed, report=True)
+                       child=child, texts=texts, minutes=minutes, seed=seed, report=True)
     if as_json:
         emit({"name": model.bundle.name, "path": str(model.bundle.path), "metrics": model.bundle.meta["metrics"]})
         return
@@ -269,11 +272,17 @@ def private(
                          fix='write {"age": [0, 120, 1], "sex": ["f"]}')
     kinds: dict[str, Any] = {name: "category" if isinstance(one, list) and one and isinstance(one[0], str) else "number"
                              for name, one in public.items()}
-    data, schema = infer(read(str(table), []), {}, str(table))
+    unwritten = "it is left out: no text is written under differential privacy"
+    told = [name for name, one in public.items() if one == "text"]
+    if told:
+        raise InputError(f"the domain calls '{told[0]}' a text, and texts are not written under differential privacy: "
+                         "the guarantee is of noisy counts, and a model of text is trained on the texts themselves",
+                         where="--domain", fix="leave it out of the domain; it is then left out of the rows")
+    data, schema = infer(read(str(table), []), {}, str(table), texts=unwritten)
     wrong = [column.name for column in schema.columns
              if column.name in kinds and column.ordered != (kinds[column.name] == "number")]
     if wrong:
-        data, schema = infer(data, {name: kinds[name] for name in wrong}, str(table))
+        data, schema = infer(data, {name: kinds[name] for name in wrong}, str(table), texts=unwritten)
     model = Marginals.fit(Rows(schema, data), public, epsilon=epsilon, delta=delta, targets=target or [],
                           seed=secrets.randbits(128) if seed is None else seed)
     made = model.sample(rows or max(1, round(model.total)), seed=secrets.randbits(63) if seed is None else seed)

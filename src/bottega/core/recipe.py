@@ -59,8 +59,8 @@ class CodecSpec(Strict):
 
     Attributes:
         kind: the medium: `text`, `image`, `table` or `graph`. Keys of pictures: size, channels, fit, background,
-            text_length; of tables: columns, names, rules, codes, protect, links, entity, order; of
-            graphs: rule, largest.
+            text_length; of tables: columns, names, rules, codes, protect, links, entity, order,
+            texts; of graphs: rule, largest.
         vocab_size: of text: tokens of the byte-pair encoding learned from the training split, reserved ones included.
     """
 

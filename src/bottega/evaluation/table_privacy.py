@@ -15,6 +15,7 @@ import numpy as np
 from bottega.core.table import Table
 from bottega.evaluation.statistics import Figure, Z, auc, difference, rate
 from bottega.evaluation.table_distances import Closest, closest, points
+from bottega.evaluation.table_repeats import repeated
 from bottega.evaluation.table_views import View, row_keys, sample, views
 
 MOST = 10_000  # rows of each table that are compared: the pairs grow with the square, the intervals hardly shrink
@@ -36,7 +37,9 @@ class Privacy:
         fresh_ratio: the same of held-out rows.
         membership: AUC of telling training from held-out rows by their distance to the nearest synthetic row; 0.5 is
             ideal.
-        repeated: column that is not learned (id, text) → share of synthetic values found in the training table.
+        repeated: column that is not learned (id, text) → share of synthetic values that repeat a training row's; see
+            `table_repeats`. Columns without a value are left out.
+        fresh_repeated: the same of held-out rows.
     """
 
     closer: Figure
@@ -46,10 +49,12 @@ class Privacy:
     ratio: float
     fresh_ratio: float
     membership: Figure
-    repeated: dict[str, float]
+    repeated: dict[str, Figure]
+    fresh_repeated: dict[str, Figure]
 
 
-def privacy(synthetic: Table, train: Table, holdout: Table, *, seed: int = 0, most: int = MOST) -> Privacy:
+def privacy(synthetic: Table, train: Table, holdout: Table, *, seed: int = 0, most: int = MOST,
+            everyone: Table | None = None) -> Privacy:
     """Compare the nearness of synthetic rows to training rows with that to held-out rows.
 
     Args:
@@ -59,6 +64,7 @@ def privacy(synthetic: Table, train: Table, holdout: Table, *, seed: int = 0, mo
             neither.
         seed: draws rows from larger tables.
         most: rows of each that are compared.
+        everyone: all training rows, where `train` is a sample: a text that is repeated may be that of any.
 
     Raises:
         InputError: a table is empty, or their columns do not fit each other.
@@ -76,7 +82,7 @@ def privacy(synthetic: Table, train: Table, holdout: Table, *, seed: int = 0, mo
         closer=_closer(to_train, to_holdout), copies=copies, fresh_copies=fresh_copies,
         excess=difference(copies, fresh_copies), ratio=_ratio(to_train), fresh_ratio=_ratio(closest(elsewhere, there)),
         membership=auc(-to_train.back, -to_holdout.back),
-        repeated=_repeated(synthetic, train))
+        repeated=repeated(synthetic, everyone or train), fresh_repeated=repeated(holdout, everyone or train))
 
 
 def _closer(to_train: Closest, to_holdout: Closest) -> Figure:
@@ -105,15 +111,3 @@ def _ratio(found: Closest) -> float:
     comparable = (found.second > 0) & np.isfinite(found.second)
     ratios = np.divide(found.first, found.second, out=np.ones_like(found.first), where=comparable)
     return float(np.quantile(ratios, _LOWEST))
-
-
-def _repeated(synthetic: Table, train: Table) -> dict[str, float]:
-    """Return the share of values of each column that is not learned which the training table has too."""
-    learned, found = [column.name for column in train.schema.learned], {}
-    for name in [name for name in train.schema.names if name not in learned]:
-        (codes, levels), (known, words) = synthetic.codes(name), train.codes(name)
-        held = {words[index] for index in np.unique(known[known >= 0])}
-        there = np.array([*(level in held for level in levels), False])
-        given = codes >= 0
-        found[name] = float(there[codes][given].mean()) if given.any() else 0.0
-    return found

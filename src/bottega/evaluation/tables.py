@@ -7,7 +7,6 @@ more tables: fresh real rows (what a perfect model would give), independent colu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from bottega.core.errors import InputError
 from bottega.core.table import Table
 from bottega.evaluation import table_attacks, table_privacy
-from bottega.evaluation.statistics import Figure, Z
+from bottega.evaluation.statistics import Figure, Z, difference
 from bottega.evaluation.table_attacks import Attack, attacks
 from bottega.evaluation.table_detection import detection
 from bottega.evaluation.table_outliers import Outliers, outliers
@@ -76,7 +75,7 @@ class TableScores:
         outliers: isolated records that come out; None where there are too few records.
         broken: rules, with how many rows break them.
         counts: rows of `synthetic`, `train`, `holdout`, and how many were `compared` of each.
-        texts: columns of free text, of which `privacy.repeated` may tell copies.
+        texts: columns of free text, whose copies `privacy.repeated` tells.
         seed: that makes the same scores again.
         quick: fewer rows, tries and targets.
     """
@@ -133,7 +132,7 @@ def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, qu
     counts = {"synthetic": len(synthetic), "train": len(train), "holdout": len(holdout)}
     most = QUICK_ROWS if quick else table_privacy.MOST
     tries = QUICK_TRIES if quick else table_attacks.TRIES
-    rng = np.random.default_rng(seed)
+    rng, everyone = np.random.default_rng(seed), train
     if quick:
         synthetic, train, holdout = (table.take(sample(len(table), most, rng)) for table in
                                      (synthetic, train, holdout))
@@ -144,7 +143,8 @@ def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, qu
     judged = {**{key: (table, holdout) for key, table in made.items()}, "fresh": (one, other)}
     shapes = {key: compare(train, holdout if key == "fresh" else table) for key, (table, _) in judged.items()}
     told = {key: detection(table, against, seed=seed, most=most) for key, (table, against) in judged.items()}
-    near = {key: privacy(table, train, against, seed=seed, most=most) for key, (table, against) in judged.items()}
+    near = {key: privacy(table, train, against, seed=seed, most=most, everyone=everyone)
+            for key, (table, against) in judged.items()}
     tried = {key: attacks(table, train, against, seed=seed, tries=tries, most=most)
              for key, (table, against) in judged.items()}
     alone = {key: outliers(table, train, against, seed=seed, most=most) for key, (table, against) in judged.items()}
@@ -152,12 +152,13 @@ def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, qu
     targets = utility({"real": train, **made}, holdout, targets=[column.name for column in chosen], seed=seed,
                       most=most)
     broken = [_broken(rule, synthetic, train, holdout) for rule in rules]
+    texts = [column.name for column in train.schema.columns if column.kind == "text"]
     scores = [*_quality(shapes, told), *_broken_scores(rules, judged), *_usefulness(targets), *_nearness(near),
-              _isolated(alone), *_attacked(tried)]
+              _repeats(near, texts), _isolated(alone), *_attacked(tried)]
     return TableScores([found for found in scores if found is not None], shapes["made"], targets, near["made"],
                        tried["made"], alone["made"], broken,
                        {**counts, "compared": min(most, *(len(table) for table in (synthetic, train, holdout)))},
-                       [column.name for column in train.schema.columns if column.kind == "text"], seed, quick)
+                       texts, seed, quick)
 
 
 def _quality(shapes: Mapping[str, Shapes], told: Mapping[str, Figure]) -> list[Score | None]:
@@ -221,6 +222,16 @@ def _nearness(near: Mapping[str, Privacy]) -> list[Score | None]:
                   "AUC of telling training from held-out rows by the nearest synthetic row; 0.5 is ideal")]
 
 
+def _repeats(near: Mapping[str, Privacy], texts: Sequence[str]) -> Score | None:
+    shares: dict[str, Figure | float] = {}
+    for key, found in near.items():
+        known = [found.repeated[name]["value"] for name in texts if name in found.repeated]
+        if known:
+            shares[key] = fmean(known)
+    return score("repeated texts", "privacy", "lower", "copy", shares, "share of free texts that are those of training "
+                 "rows, whole or ten words in a row, mean over columns")
+
+
 def _isolated(alone: Mapping[str, Outliers | None]) -> Score | None:
     known: dict[str, Figure | float] = {key: found.risk for key, found in alone.items() if found is not None}
     return score("isolated records", "privacy", "lower", "copy", known, "share of the most isolated training records "
@@ -265,9 +276,14 @@ def gate(scores: TableScores) -> list[str]:
                         f"{attack.control['value']:.1%} of held-out ones; the risk is at least "
                         f"{_least(attack.risk):.1%} (limit {RISK_LIMIT:.0%})")
     for name in scores.texts:
-        share = found.repeated.get(name, math.nan)
-        if share > RISK_LIMIT:
-            said.append(f"{share:.1%} of the texts in '{name}' are texts of training rows (limit {RISK_LIMIT:.0%})")
+        if name not in found.repeated:
+            continue
+        share, fresh = found.repeated[name], found.fresh_repeated.get(name)
+        beyond = share if fresh is None else difference(share, fresh)
+        if beyond["value"] > RISK_LIMIT and _least(beyond) > 0:
+            said.append(f"{share['value']:.1%} of the texts in '{name}' are those of training rows, whole or ten words "
+                        f"in a row, of held-out texts {fresh['value'] if fresh else 0:.1%} (limit {RISK_LIMIT:.0%} "
+                        "more): leave the texts out, or train on more rows")
     return said
 
 

@@ -175,6 +175,9 @@ def check(condition: Condition, codec: TableCodec) -> Condition:
         raise ControlError(f"the table has no column '{condition.column[:100]}'", where="conditions",
                            fix=suggest(condition.column, names))
     column = codec.schema.column(condition.column)
+    if column.kind == "text" and codec.spec.texts:
+        raise ControlError(f"'{column.name}' is free text, written last from the rest of its row", where="conditions",
+                           fix="ask for other columns; the text follows them")
     if column.kind in ("id", "text"):
         raise ControlError(f"'{column.name}' is {'an id' if column.kind == 'id' else 'free text'} and not learned",
                            where="conditions", fix="leave it out")

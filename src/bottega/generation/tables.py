@@ -31,6 +31,7 @@ from bottega.generation.signature import bundle_of, origin, signature
 from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
 from bottega.generation.table_sampler import CHUNK, LARGE, Sampler, chunks_of
+from bottega.generation.table_writer import TextWriter, filled, written
 
 _ROWS = 1000        # when nobody says how many
 _MANY = 20_000  # rows from which on they are made in large chunks, which go faster and mix less
@@ -72,6 +73,7 @@ class TableEngine:
         controls: defaults that came with the model.
         model_digest: digest of the bundle.
         lineage: where the model came from.
+        writer: of free texts; without one they come out empty.
 
     Attributes:
         family: for messages.
@@ -84,8 +86,8 @@ class TableEngine:
     takes_turns = True
 
     def __init__(self, model: Tabular, codec: TableCodec, *, controls: Controls, model_digest: str,
-                 lineage: dict[str, Any]) -> None:
-        self.model, self.codec = model, codec
+                 lineage: dict[str, Any], writer: TextWriter | None = None) -> None:
+        self.model, self.codec, self.writer = model, codec, writer
         self.model_digest, self.lineage = model_digest, lineage
         self.controls = controls
 
@@ -100,7 +102,7 @@ class TableEngine:
         bundle = bundle_of(model, "table", "a table")
         loaded = cast(Tabular, open_generator(bundle, "cuda" if torch.cuda.is_available() else "cpu"))
         return cls(loaded, TableCodec.load(bundle.path), controls=bundle.controls, model_digest=bundle.digest,
-                   lineage=origin(bundle))
+                   lineage=origin(bundle), writer=TextWriter.open(bundle.path))
 
     def plan(self, request: Request) -> TablePlan:
         """Settle a request.
@@ -165,9 +167,11 @@ class TableEngine:
                 table = table.head(left)
                 keep.remember(table)
                 left -= len(table)
-                support.made += len(table)
-                if len(table):
-                    yield table, support
+                pieces = written(table, self.writer, seed=plan.seed, first=support.made, temperature=temperature) \
+                    if self.codec.spec.texts else [table] if len(table) else []
+                for piece in pieces:
+                    support.made += len(piece)
+                    yield piece, support
             drawing.close()
 
     def _marginals(self, plan: TablePlan, sampler: Sampler) -> Table:
@@ -196,7 +200,7 @@ class TableEngine:
         return join(table for table, _ in self.chunks(self.plan(Request(prompt="", controls=controls))))
 
     def impute(self, table: Table, *, seed: int = 0) -> Table:
-        """Return the rows with every missing value of a learned column drawn, given the rest of its row.
+        """Return the rows with every missing value of a learned column drawn, given the rest of its row; texts last.
 
         Raises:
             DataError: a column of the model is missing.
@@ -225,7 +229,8 @@ class TableEngine:
         data = table.data
         for place, name in enumerate(self.codec.schema.names):
             data = data.set_column(place, name, pc.coalesce(table.data[name], made.data[name]))
-        return Table(self.codec.schema, data)
+        found = Table(self.codec.schema, data)
+        return filled(found, table, self.writer, seed=seed) if self.codec.spec.texts else found
 
     @torch.no_grad()
     def log_prob(self, table: Table, *, orders: int = 1, seed: int = 0) -> NDArray[np.float64]:
@@ -260,7 +265,8 @@ class TableEngine:
         """
         self._single("predict")
         place = next((index for index, latent in enumerate(self.codec.latents)
-                      if latent.columns == [column] and not latent.coding.column.ordered), None)
+                      if latent.columns == [column] and latent.kind != "there" and not latent.coding.column.ordered),
+                     None)
         if place is None:
             raise ControlError(f"'{column}' is not learned as levels", where="predict",
                                fix=f"name one of {', '.join(self.codec.schema.names)}")

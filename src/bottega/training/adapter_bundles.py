@@ -112,8 +112,10 @@ def _target(name: str, home: Path) -> Path:
 
 
 def _codec_files(source: Path, folder: Path) -> None:
-    """Copy what is neither weights nor about this very model."""
+    """Copy what is neither weights nor about this very model, and the models inside it."""
     for file in source.iterdir():
+        if file.is_dir():
+            shutil.copytree(file, folder / file.name)
         if file.is_file() and file.name not in _OWN and ".safetensors" not in file.name:
             shutil.copy2(file, folder / file.name)
 

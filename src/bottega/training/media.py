@@ -33,6 +33,7 @@ from bottega.families.pictures import PictureGenerator
 from bottega.families.vae import VAE
 from bottega.objectives.base import Objective
 from bottega.training import picture_look, picture_report, reward_report, text_objectives
+from bottega.training.beside import Beside
 from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
 from bottega.training.sizes import Sizes
@@ -83,8 +84,9 @@ class Medium(Protocol):
             run: folder of the run, for what no terminal shows.
         """
 
-    def finish(self, generator: Any, codec: Any, dataset: Any) -> None:
-        """Do to a trained model what training cannot, before it is written."""
+    def finish(self, recipe: Recipe, generator: Any, codec: Any, dataset: Any, base: Bundle | None, home: Path, *,
+               resume: bool) -> Beside | None:
+        """Do to a trained model what its training cannot, before it is written; return what was trained beside it."""
 
     def report(self, bundle: Bundle, dataset: Any, home: Path) -> None:
         """Write what people should see of a finished model into its run, and say where it is."""
@@ -207,7 +209,8 @@ class Texts:
 
         return sample
 
-    def finish(self, generator: Any, codec: TextCodec, dataset: Dataset) -> None:
+    def finish(self, recipe: Recipe, generator: Any, codec: TextCodec, dataset: Dataset, base: Bundle | None,
+               home: Path, *, resume: bool) -> None:
         """Do nothing."""
 
     def report(self, bundle: Bundle, dataset: Dataset, home: Path) -> None:
@@ -269,7 +272,8 @@ class Pictures:
         """Return a function that draws a sheet into the run's folder."""
         return picture_look.sampler(generator, dataset, recipe.controls, recipe.seed, run)
 
-    def finish(self, generator: Any, codec: ImageCodec, dataset: PictureDataset[ImageCodec]) -> None:
+    def finish(self, recipe: Recipe, generator: Any, codec: ImageCodec, dataset: PictureDataset[ImageCodec],
+               base: Bundle | None, home: Path, *, resume: bool) -> None:
         """Do nothing."""
 
     def report(self, bundle: Bundle, dataset: PictureDataset[ImageCodec], home: Path) -> None:

@@ -81,7 +81,8 @@ class Graphs:
 
         return sample
 
-    def finish(self, generator: Any, codec: GraphCodec, dataset: GraphDataset[GraphCodec]) -> None:
+    def finish(self, recipe: Recipe, generator: Any, codec: GraphCodec, dataset: GraphDataset[GraphCodec],
+               base: Bundle | None, home: Path, *, resume: bool) -> None:
         """Do nothing."""
 
     def report(self, bundle: Bundle, dataset: GraphDataset[GraphCodec], home: Path) -> None:

@@ -23,8 +23,10 @@ from bottega.families.base import Generator
 from bottega.families.tabular import Tabular
 from bottega.objectives.base import Objective
 from bottega.objectives.tables import Stage
+from bottega.training.beside import Beside
 from bottega.training.sizes import Sizes
 from bottega.training.starting import check_base, started
+from bottega.training.table_texts import learn_texts
 
 _SHOWN = 4  # rows of a sample; two entities may have more
 _FEW, _NARROW = 2000, 64  # training rows under which a wide network knows them by heart, and the width then
@@ -49,6 +51,9 @@ class Tables:
         spec = TableCodec.of(recipe.codec.overrides).spec
         if len(set(spec.names)) != len(spec.names):
             raise RecipeError("codec.names holds a name twice", where="codec.names", fix="give each column its own")
+        if spec.texts and spec.entity:
+            raise RecipeError(f"codec.texts writes texts of single rows, and the rows of a '{spec.entity}' are made "
+                              "together", where="codec.texts", fix="leave out codec.texts or codec.entity")
         family = families.table_family(recipe.generator.family)
         family.Config.derive(recipe.generator.depth, _FACTS, recipe.generator.overrides)  # type: ignore[arg-type]
         recipe.controls.require(family.understands, recipe.generator.family)
@@ -92,18 +97,20 @@ class Tables:
 
         return sample
 
-    def finish(self, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec]) -> None:
-        """Bring the shares of what it makes to those of the training rows."""
+    def finish(self, recipe: Recipe, generator: Any, codec: TableCodec, dataset: TableDataset[TableCodec],
+               base: Bundle | None, home: Path, *, resume: bool) -> Beside | None:
+        """Bring the shares of what it makes to those of the training rows, and learn to write texts where wanted."""
         from bottega.generation.table_calibration import calibrate, calibrate_sequences
 
         if codec.layout is not None:
             with timed("calibrating"):
                 calibrate_sequences(generator, codec, np.asarray(dataset.codes("train")))
-            return
+            return None
         codes = dataset.codes("train")
         counts = [np.bincount(codes[:, column], minlength=size) for column, size in enumerate(codec.sizes)]
         with timed("calibrating"):
             calibrate(generator, counts, [latent.coding.forbidden for latent in codec.latents])
+        return learn_texts(recipe, codec, dataset, base, home, resume=resume)
 
     def report(self, bundle: Bundle, dataset: TableDataset[TableCodec], home: Path) -> None:
         """Write the run's report.html, quality and privacy of as many rows as are held out, and keep the verdict."""

@@ -26,6 +26,7 @@ from bottega.evaluation.table_verdict import last_verdict
 from bottega.families.adapter_files import write_adapter
 from bottega.families.base import Generator
 from bottega.families.bases import adapter_meta, load_generator, with_head
+from bottega.training.beside import Beside
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
@@ -121,12 +122,12 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     result = train(objective, recipe.training, run=run, seed=recipe.seed, resume=resume, facts=facts,
                    sample=medium.sampler(recipe, generator, codec, dataset, run), cache=home / "cache",
                    notes={"sizes": guess.plain()["sizes"], "estimate": guess.plain()})
-    medium.finish(generator, codec, dataset)
+    beside = medium.finish(recipe, generator, codec, dataset, base, home, resume=resume)
     compared = truth(guess, result, family=generator.family, kind=kind, home=home)
     write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
     say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
                                         for name, pair in compared.items() if name != "watt_hours"))
-    bundle = _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter)
+    bundle = _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter, beside)
     if not report:
         return bundle
     try:
@@ -156,9 +157,9 @@ def _relabelled(finished: Bundle, recipe: Recipe, base: Bundle | None, home: Pat
     verdict = last_verdict(home, finished.digest)
 
     def write(folder: Path) -> None:
-        for file in path.iterdir():
-            if file.name not in (META, LINEAGE, MANIFEST, "README.md"):
-                shutil.copy2(file, folder / file.name)
+        ours = shutil.ignore_patterns(META, LINEAGE, MANIFEST, "README.md")
+        shutil.copytree(path, folder, ignore=lambda at, names: ours(at, names) if Path(at) == path else set(),
+                        dirs_exist_ok=True)
 
     made = Bundle.create(path, meta=meta, card=(path / "README.md").read_text(encoding="utf-8"), write=write,
                          lineage=lambda content: old.model_copy(update={"content": content, "parameters": {
@@ -174,9 +175,11 @@ def _controls(recipe: Recipe, base: Bundle | None) -> dict[str, Any]:
 
 
 def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: dict[str, Any], facts: str,
-            target: Path, meter: CostMeter) -> Bundle:
+            target: Path, meter: CostMeter, beside: Beside | None) -> Bundle:
     """Write the finished model folder."""
     recipe, base = parts.recipe, parts.base
+    if beside is not None:
+        derived = {**derived, beside.name: beside.line}
     meta: dict[str, Any] = {
         "family": generator.family, "codec": parts.codec.kind, "objective": recipe.objective.kind, "derived": derived,
         "recipe": recipe.plain(), "metrics": result.metrics, "context": recipe.training.context,
@@ -185,6 +188,8 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
         "training": {"steps": result.steps, "tokens": result.tokens, "seconds": result.seconds,
                      "tokens_per_second": result.tokens_per_second},
     }
+    if beside is not None:
+        meta[beside.name] = beside.facts
     if base is not None and recipe.adapter is not None:
         meta["adapter"] = adapter_meta(base, recipe.adapter)
     parents = [Parent(kind="dataset", name=", ".join(recipe.data.sources), digest=parts.dataset.lineage.digest)]
@@ -194,6 +199,8 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
             parents.append(Parent(kind="model", name=model.name, digest=model.lineage.digest))
             licences += model.lineage.licences
     cost = result.cost_before + meter.read()
+    if beside is not None:
+        cost = cost + beside.cost_before
 
     def lineage(content: str) -> Lineage:
         return Lineage(kind="model", name=recipe.name, content=content, parents=parents, step=recipe.objective.kind,
@@ -207,6 +214,8 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
         else:
             generator.save(folder)
         MEDIA[recipe.codec.kind].save_codec(parts.codec, folder, recipe)
+        if beside is not None:
+            beside.write(folder)
 
     card = model_card(recipe, lineage(""), meta, result)
     bundle = Bundle.create(target, meta=meta, lineage=lineage, write=write, card=card)

@@ -17,15 +17,17 @@ _NAMES_ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|no|nr|number)$", re.IG
 _FEW = 50       # rows below which all-different proves nothing
 _UNIQUE = 0.98  # share of different values from which text is an id or free text
 _WORDS = 4.0    # words a value from which all-different text is free text
+_EMPTY = "it is not learned and comes out empty; codec.texts=true learns to write it"
 
 
-def infer(table: Any, kinds: Mapping[str, Kind], source: str) -> tuple[Any, Schema]:
+def infer(table: Any, kinds: Mapping[str, Kind], source: str, *, texts: str = "") -> tuple[Any, Schema]:
     """Return the Arrow table, cast where a kind was given, and its schema.
 
     Args:
         table: Arrow table of plain types.
         kinds: column → kind as the recipe says; the rest is guessed.
         source: for messages.
+        texts: what becomes of free text, for the message; by default that it comes out empty.
 
     Raises:
         RecipeError: `kinds` names a column that is not there.
@@ -40,6 +42,8 @@ def infer(table: Any, kinds: Mapping[str, Kind], source: str) -> tuple[Any, Sche
         kind = kinds.get(name)
         if kind is None:
             kind = _guess(table[name], name)
+            if kind == "text":
+                say(f"warning: column '{name}' is free text; {texts or _EMPTY}")
         else:
             table = table.set_column(place, name, _cast(table[name], kind, name, source))
         columns.append(_column(table[name], name, kind))
@@ -65,7 +69,6 @@ def _guess(column: Any, name: str) -> Kind:
     if rows >= _FEW and different >= _UNIQUE * rows:
         words = sum(len(str(value).split()) for value in column.drop_null()[:1000].to_pylist()) / min(rows, 1000)
         if words >= _WORDS:
-            say(f"warning: column '{name}' is free text; it is not learned and comes out empty")
             return "text"
         return "id"
     return "category"

@@ -30,6 +30,7 @@ from bottega.data.tables.read import identity, licence_of, read
 from bottega.data.tables.sequences import read_sequences
 
 _FEWEST = 20  # rows among which anyone can hide
+_WRITTEN = "a model of text learns to write it"
 _TYPES = {"number": "sc:Float", "integer": "sc:Integer", "datetime": "sc:DateTime", "boolean": "sc:Boolean"}
 
 
@@ -92,7 +93,7 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
             if known:
                 _same_columns(codec.schema.names, rows.column_names, source)
                 kinds = {column.name: column.kind for column in codec.schema.columns}
-            data, schema = infer(rows, kinds, source)
+            data, schema = infer(rows, kinds, source, texts=_WRITTEN if codec.spec.texts else "")
             whole, layout = Table(codec.schema if known else schema, data), None
     count, unit, dropped = len(whole), f"'{entity}'" if entity else "row", {}
     for rule in codec.declare(whole.schema):

@@ -107,7 +107,8 @@ def _laid_out(data: Any, owner: NDArray[np.int64], spec: Spec, parent: list[str]
     of_rows = [name for name in others if name not in same]
     for names, part in ((same, data.take(np.sort(firsts))), (of_rows, data.filter(pa.array(there)))):
         given = {name: kind for name, kind in spec.columns.items() if name in names}
-        _, schema = infer(part.select(names), given, source)
+        _, schema = infer(part.select(names), given, source,
+                          texts="it is not learned in sequences and comes out empty")
         kinds.update({column.name: column.kind for column in schema.columns})
     extra: dict[str, Kind] = {count: "integer"} if parent else {}
     data, schema = infer(data, {**kinds, **extra, entity: "id"}, source)
