@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.table_visits import LEVELS, joined, seen, visits
 
 from bottega import tables
 from bottega.core.errors import ControlError, InputError
+from bottega.evaluation.table_report import lines
+from bottega.evaluation.table_sequences import by_column
 from bottega.server.tables import schema_facts
 
 _QUICK: dict[str, Any] = {"training": {"budget": {"steps": 8}, "validate_every": 0.5, "sample_every": 0.5},
@@ -127,8 +130,17 @@ def test_steps_are_judged_with_their_rows(model: tables.TableModel, home: Path, 
 
     found = judged(model.bundle, home, quick=True)
     assert "previous hb" in found.made.schema.names
+    assert sum(score.group == "sequences" for score in found.scores.scores) == 4
+    follow = by_column(found.scores.sequences)["hb"]["change to the next row"]
+    assert min(follow.made, follow.fresh) > follow.shuffled + 0.03
     assert len(found.real) == len(found.made)
-    assert found.save(home / "page.html").is_file()
+    page = found.save(home / "page.html").read_text()
+    assert "Shuffled in entities" in page
+    assert "From row to row" in page
+    told = json.loads((home / "page.json").read_text())
+    assert [one["name"] for one in told["sequences"][:4]] == list(by_column(found.scores.sequences))
+    text = "\n".join(lines(found.scores))
+    assert text.index("shuffled in entities") < text.index("change from first to last")
 
 
 def test_two_tables_are_made_that_fit_each_other(linked: tables.TableModel, home: Path) -> None:
