@@ -16,9 +16,12 @@ from tests.cli.conftest import bottega
 from tests.table_visits import LEVELS, joined, seen, visits
 
 from bottega import tables
+from bottega.codecs.table import FILE, TableCodec
 from bottega.core.errors import ControlError, InputError
+from bottega.data.tables import prepare
 from bottega.evaluation.table_report import lines
 from bottega.evaluation.table_sequences import by_column
+from bottega.generation.tables import TableEngine
 from bottega.server.tables import schema_facts
 
 _QUICK: dict[str, Any] = {"training": {"budget": {"steps": 8}, "validate_every": 0.5, "sample_every": 0.5},
@@ -181,6 +184,52 @@ def test_entities_with_one_row_each_are_made(home: Path, order: str) -> None:
     assert set(made["who"].to_pylist()).isdisjoint(table["who"].to_pylist())
     assert set(made["colour"].to_pylist()) == {"rot", "grün"}
     assert set(made["turn"].to_pylist()) == {0, 1, 2}
+
+
+def _of_two(entities: int, seed: int) -> pa.Table:
+    """Return rows that follow from the second row before and from nothing else."""
+    draw, rows = np.random.default_rng(seed), []
+    for number in range(entities):
+        values, moods = [*draw.normal(size=2)], [*draw.integers(0, 3, 2)]
+        for turn in range(3 + draw.poisson(4)):
+            values.append(0.8 * values[-2] + 0.6 * draw.normal())
+            moods.append(moods[-2] if draw.random() < 0.8 else draw.integers(0, 3))
+            rows.append((f"{number:05}", turn, round(float(values[-1]), 2), "abc"[moods[-1]]))
+    return pa.table(dict(zip(("who", "turn", "value", "mood"), map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def _two_back(table: pa.Table) -> tuple[float, float]:
+    """Return the correlation of `value` with the second row before, and how often `mood` is what it was there."""
+    who, value, mood = (np.array(table[name].to_pylist()) for name in ("who", "value", "mood"))
+    same = who[2:] == who[:-2]
+    return float(np.corrcoef(value[2:][same], value[:-2][same])[0, 1]), float((mood[2:] == mood[:-2])[same].mean())
+
+
+def test_what_follows_from_two_rows_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _of_two(300, 0)
+    model = tables.fit(real, entity="who", order="turn", name="two", home=tmp_path / "two", **_QUICK)
+    assert model.engine.codec.layout is not None
+    assert model.engine.codec.layout.memory == {"value": ["second previous"], "mood": ["second previous"]}
+    made = model.sample(600, seed=1).data
+    assert made.equals(tables.TableModel(model.bundle).sample(600, seed=1).data)
+    monkeypatch.setattr(prepare, "remembering", lambda layout, train: layout)  # what it was like with one row
+    short = tables.fit(real, entity="who", order="turn", name="one", home=tmp_path / "one", **_QUICK)
+    for truth, found, before in zip(_two_back(real), _two_back(made), _two_back(short.sample(600, seed=1).data),
+                                    strict=True):
+        assert abs(found - truth) < 0.12
+        assert abs(before - truth) > 0.4
+
+
+def test_a_model_from_before_there_was_memory_is_read(model: tables.TableModel, tmp_path: Path) -> None:
+    codec = model.engine.codec
+    codec.save(tmp_path)
+    saved = json.loads((tmp_path / FILE).read_text())
+    assert saved["layout"].pop("memory") == {}  # a value that follows from the row before asks for none
+    (tmp_path / FILE).write_text(json.dumps(saved))
+    old = TableCodec.load(tmp_path)
+    assert old == codec
+    engine = TableEngine(model.engine.model, old, controls=model.engine.controls, model_digest="", lineage={})
+    assert engine.sample(50, seed=1).data.equals(model.sample(50, seed=1).data)
 
 
 def test_a_child_needs_a_key(home: Path) -> None:

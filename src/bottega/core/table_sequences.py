@@ -2,7 +2,7 @@
 
 A model of tables learns rows, one independent of the other. So rows of an entity are told as steps: each row of the
 *wide* table holds what is constant for the entity, how many rows it has, the row's place among them, what the row
-before held, and what this one holds. The *flat* table is the one that people give and get; of two linked tables it is
+before held (of some columns also what the second row before and the first one held), and what this one holds. The *flat* table is the one that people give and get; of two linked tables it is
 the left join, and an entity without rows has one flat row that holds its own columns only. Of the column that orders
 the rows a step holds the difference to the row before, of other times the difference to it: what is made ascends.
 
@@ -11,7 +11,7 @@ the rows a step holds the difference to the row before, of other times the diffe
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from bottega.core.validate import Strict
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Past = Literal["second previous", "first"]
 
 
 class Wide(NamedTuple):
@@ -47,6 +48,8 @@ class Layout(Strict):
         units: time columns that a step holds as a difference → seconds that it is counted in; `order` too when it is a
             time.
         last: highest place that is told apart; later rows of an entity count as at this one.
+        memory: wide column of a row → what of it is known beside the row before: a place from 2 on also knows what the
+            second row before it and the first row of its entity held. See `data/tables/memory.py`.
         parent: of two linked tables: columns of the first one; empty for one table.
         files: of two linked tables: names of their files.
     """
@@ -58,6 +61,7 @@ class Layout(Strict):
     varying: list[str]
     units: dict[str, float] = {}
     last: int = 0
+    memory: dict[str, list[Past]] = {}
     parent: list[str] = []
     files: list[str] = []
 
@@ -89,7 +93,12 @@ class Layout(Strict):
     @property
     def given(self) -> list[str]:
         """Wide columns that are known before a row is drawn, beside those of the entity; never drawn themselves."""
-        return [self.place, *map(self.before, self.of_row)]
+        return [self.place, *map(self.before, self.of_row), *(self.past(which, name) for which, name in self.longer)]
+
+    @property
+    def longer(self) -> list[tuple[Past, str]]:
+        """What is known of earlier rows than the one before: which row, and the wide column of it."""
+        return [(which, name) for name in self.of_row for which in self.memory.get(name, [])]
 
     @property
     def child(self) -> list[str]:
@@ -106,6 +115,11 @@ class Layout(Strict):
     def before(name: str) -> str:
         """Return the wide column that tells what a wide column of a row was in the row before."""
         return f"previous {name}"
+
+    @staticmethod
+    def past(which: Past, name: str) -> str:
+        """Return the wide column that tells what a wide column of a row was in an earlier row than the one before."""
+        return f"{which} {name}"
 
     def may_decide(self, key: str, name: str) -> bool:
         """Return whether a wide column may be computed from another: never what is drawn before from what comes after.
@@ -126,6 +140,8 @@ class Layout(Strict):
             if name in self.units:
                 column = Column(name=column.name, kind="integer", arrow="int64")
             steps.append(column)
+        told = {step.name: step for step in steps}
+        columns += [told[name].model_copy(update={"name": self.past(which, name)}) for which, name in self.longer]
         return Schema(columns=columns + [step.model_copy(update={"name": self.before(step.name)}) for step in steps]
                       + steps)
 
@@ -149,6 +165,8 @@ class Layout(Strict):
         if self.parent:
             total = np.where(flat.values(self.count) == 0, 0, total)
         back = pa.array(np.arange(len(owner)) - 1, mask=fresh)
+        past: dict[Past, Any] = {"second previous": pa.array(np.arange(len(owner)) - 2, mask=place < 2),
+                                 "first": pa.array(first, mask=place < 2)}
         data: dict[str, Any] = {name: flat.data[name] for name in self.constant}
         data[self.count], data[self.place] = pa.array(total), pa.array(np.minimum(place, self.last))
         if self.order:
@@ -161,6 +179,7 @@ class Layout(Strict):
                 gone = np.where(fresh, np.nan, np.r_[np.nan, base[:-1]]) if name == self.order else base
                 value = typed((flat.values(name) - gone) / self.units.get(name, 1.0), schema.column(step))
             data[step], data[self.before(step)] = value, pc.take(value, back)
+            data.update({self.past(which, step): pc.take(value, past[which]) for which in self.memory.get(step, [])})
         return Wide(Table(schema, pa.table({name: data[name] for name in schema.names})), owner)
 
     def flat_rows(self, entities: Table, steps: Table, now: Floats) -> Table:
