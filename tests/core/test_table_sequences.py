@@ -42,8 +42,8 @@ def test_memory_says_what_the_second_row_before_and_the_first_held() -> None:
     rows = layout.wide(Table(_FLAT, flat)).table.data.select(
         ["value", "previous value", "second previous value", "first value", "second previous day after previous"])
     assert [tuple(row.values()) for row in rows.to_pylist()] == [
-        (1.0, None, None, None, None), (2.0, 1.0, None, None, None), (3.0, 2.0, 1.0, 1.0, None), (4.0, 3.0, 2.0, 1.0, 1),
-        (9.0, None, None, None, None)]
+        (1.0, None, None, None, None), (2.0, 1.0, None, None, None), (3.0, 2.0, 1.0, 1.0, None),
+        (4.0, 3.0, 2.0, 1.0, 1), (9.0, None, None, None, None)]
     assert {"second previous value", "first value"} < set(layout.given) < set(layout.wide_schema.names)
     assert Layout.model_validate(_LAYOUT.model_dump(exclude={"memory"})) == _LAYOUT
 

@@ -2,9 +2,10 @@
 
 A model of tables learns rows, one independent of the other. So rows of an entity are told as steps: each row of the
 *wide* table holds what is constant for the entity, how many rows it has, the row's place among them, what the row
-before held (of some columns also what the second row before and the first one held), and what this one holds. The *flat* table is the one that people give and get; of two linked tables it is
-the left join, and an entity without rows has one flat row that holds its own columns only. Of the column that orders
-the rows a step holds the difference to the row before, of other times the difference to it: what is made ascends.
+before held (of some columns also the second row before and the first one), and what this one holds. The *flat* table is
+the one that people give and get; of two linked tables it is the left join, and an entity without rows has one flat row
+that holds its own columns only. Of the column that orders the rows a step holds the difference to the row before, of
+other times the difference to it: what is made ascends.
 
 `pytest tests/core/test_table_sequences.py` exercises it.
 """
@@ -30,10 +31,12 @@ class Wide(NamedTuple):
     Attributes:
         table: under `Layout.wide_schema`; N rows.
         owner: which entity each row belongs to, counted from 0 without gaps, int64 [N].
+        rows: which flat row each is, int64 [N].
     """
 
     table: Table
     owner: Rows
+    rows: Rows
 
 
 class Layout(Strict):
@@ -180,7 +183,7 @@ class Layout(Strict):
                 value = typed((flat.values(name) - gone) / self.units.get(name, 1.0), schema.column(step))
             data[step], data[self.before(step)] = value, pc.take(value, back)
             data.update({self.past(which, step): pc.take(value, past[which]) for which in self.memory.get(step, [])})
-        return Wide(Table(schema, pa.table({name: data[name] for name in schema.names})), owner)
+        return Wide(Table(schema, pa.table({name: data[name] for name in schema.names})), owner, index)
 
     def flat_rows(self, entities: Table, steps: Table, now: Floats) -> Table:
         """Return the flat rows of one step of several entities; ids and free text are left empty.

@@ -33,7 +33,7 @@ def remembering(layout: Layout, train: Table) -> Layout:
     """
     if not len(train):
         return layout
-    wide, owner = layout.wide(train)
+    wide, owner, _ = layout.wide(train)
     first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])[owner]
     rows = np.flatnonzero(np.arange(len(owner)) - first >= 2)
     if len(rows) < _FEWEST:
