@@ -34,16 +34,16 @@ def test_steps_say_what_went_before() -> None:
 
 
 def test_memory_says_what_the_second_row_before_and_the_first_held() -> None:
-    layout = _LAYOUT.model_copy(update={"memory": {"value": ["second previous", "first"],
+    layout = _LAYOUT.model_copy(update={"memory": {"value": ["second previous", "mean previous", "first"],
                                                    "day after previous": ["second previous"]}})
     days = np.arange("2024-01-01", "2024-01-05", dtype="datetime64[D]")
     flat = pa.table({"who": ["a"] * 4 + ["b"], "sex": ["f"] * 5, "day": pa.array(np.append(days, days[0])),
                      "value": [1.0, 2.0, 3.0, 4.0, 9.0], "note": [None] * 5})
     rows = layout.wide(Table(_FLAT, flat)).table.data.select(
-        ["value", "previous value", "second previous value", "first value", "second previous day after previous"])
+        ["value", "second previous value", "mean previous value", "first value", "second previous day after previous"])
     assert [tuple(row.values()) for row in rows.to_pylist()] == [
-        (1.0, None, None, None, None), (2.0, 1.0, None, None, None), (3.0, 2.0, 1.0, 1.0, None),
-        (4.0, 3.0, 2.0, 1.0, 1), (9.0, None, None, None, None)]
+        (1.0, None, None, None, None), (2.0, None, None, None, None), (3.0, 1.0, 1.5, 1.0, None),
+        (4.0, 2.0, 2.0, 1.0, 1), (9.0, None, None, None, None)]
     assert {"second previous value", "first value"} < set(layout.given) < set(layout.wide_schema.names)
     assert Layout.model_validate(_LAYOUT.model_dump(exclude={"memory"})) == _LAYOUT
 

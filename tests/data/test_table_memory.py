@@ -46,8 +46,12 @@ def _two_back(draw: np.random.Generator, past: list[Any]) -> float:
     return 0.7 * past[-2] + 0.7 * float(draw.normal()) if len(past) > 1 else float(draw.normal())
 
 
-def _like_the_first(draw: np.random.Generator, past: list[Any]) -> float:
-    return 0.8 * past[0] + 0.6 * float(draw.normal()) if past else float(draw.normal())
+def _like_the_others(draw: np.random.Generator, past: list[Any]) -> float:
+    return 0.9 * float(np.mean(past)) + 0.5 * float(draw.normal()) if past else float(draw.normal())
+
+
+def _like_the_first(draw: np.random.Generator, past: list[Any]) -> str:
+    return str(past[0]) if past and draw.random() < 0.7 else "abc"[draw.integers(3)]
 
 
 def _stays(draw: np.random.Generator, past: list[Any]) -> str:
@@ -69,8 +73,22 @@ def test_memory_is_found_where_it_helps(column: Column, follow: Callable[[np.ran
     assert _found(column, follow) == expected
 
 
-def test_what_an_entity_began_with_is_found() -> None:
-    assert "first" in _found(_NUMBER, _like_the_first)
+def test_what_an_entity_is_like_is_found() -> None:
+    assert "mean previous" in _found(_NUMBER, _like_the_others)
+    assert "first" in _found(_LEVEL, _like_the_first)
+
+
+def test_a_name_that_is_taken_is_left_alone() -> None:
+    draw = np.random.default_rng(0)
+    flat = Schema(columns=[Column(name="who", kind="id", arrow="int64"), _NUMBER, _NUMBER.model_copy(
+        update={"name": "second previous x"})])
+    layout = Layout(entity="who", flat=flat, constant=[], varying=["x", "second previous x"], last=7)
+    rows = pa.table({"who": np.repeat(np.arange(300), 8), "x": np.concatenate([
+        np.repeat([draw.normal(size=2)], 4, 0).ravel() + 0.1 * draw.normal(size=8) for _ in range(300)]),
+        "second previous x": draw.normal(size=2400)})
+    found = remembering(layout, Table(flat, rows))
+    assert "second previous" not in found.memory.get("x", [])
+    assert len(set(found.wide_schema.names)) == len(found.wide_schema.names)
 
 
 def test_few_rows_show_nothing() -> None:

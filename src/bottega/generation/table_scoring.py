@@ -66,8 +66,10 @@ def _steps(layout: Layout, table: Table) -> Wide:
         DataError: a row has no entity or no order.
     """
     for name in (layout.entity, layout.order):
-        gone = np.flatnonzero(table.data[name].is_null().to_numpy()) if name else ()
-        if name == layout.order and layout.parent and name:  # an entity without rows has none
+        if not name:
+            continue
+        gone = np.flatnonzero(table.data[name].is_null().to_numpy())
+        if name == layout.order and layout.parent:  # an entity without rows has none
             gone = np.intersect1d(gone, np.flatnonzero(table.values(layout.count) > 0))
         if len(gone):
             raise DataError(f"'{name}' is missing in row {gone[0] + 1}", where=name,

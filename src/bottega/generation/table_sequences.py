@@ -20,6 +20,7 @@ from bottega.codecs.table_ids import FreshIds
 from bottega.core.table import Table, join, typed
 from bottega.families.tabular import Tabular
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
+from bottega.generation.table_memory import Memory
 from bottega.generation.table_parts import Part
 from bottega.generation.table_sampler import CHUNK, Allowed, Drawn, Sampler
 
@@ -68,7 +69,7 @@ class SequenceSampler:
         Returns:
             The rows, and how probable the model finds what was asked for.
         """
-        start = self._steps(None, CHUNK, 0, {})
+        start = self._steps(None, CHUNK, 0, Memory.none(self.layout, CHUNK))
         drawn = self._draw(self._first, start, self.codec.within(self.layout.given), self._of_entity, asked)
         table = self._decode(drawn)
         if self.layout.order:  # an entity with rows has a first one
@@ -83,7 +84,7 @@ class SequenceSampler:
         """
         layout, total = self.layout, entities.values(self.layout.count)
         alive, lost = np.arange(len(entities)), np.zeros(len(entities), bool)
-        past: dict[str, Table] = {}
+        past = Memory.none(layout, len(alive))
         at: NDArray[np.float64] | None = None
         parts, owners, place = [], [], 0
         while len(alive):
@@ -94,7 +95,7 @@ class SequenceSampler:
                 for first in range(0, len(left), CHUNK):
                     rows = np.repeat(left[first:first + CHUNK], copies)
                     mine = entities.take(alive[rows])
-                    steps = self._row(mine, place, {which: one.take(rows) for which, one in past.items()})
+                    steps = self._row(mine, place, past.take(rows))
                     now = layout.advance(mine, steps, at[rows] if at is not None else None)
                     flat = layout.flat_rows(mine, steps, now)
                     good = np.flatnonzero(self._keep.keeps(flat))
@@ -113,7 +114,7 @@ class SequenceSampler:
             place += 1
             order = order[total[alive[found[order]]] > place]
             kept = found[order]
-            past = self._later(past, kept, steps.take(order))
+            past = past.take(kept).later(steps.take(order))
             alive, at = alive[kept], now[order]
         if not parts:
             return layout.flat_rows(entities, entities, total), alive
@@ -122,21 +123,7 @@ class SequenceSampler:
         order = order[~lost[owner[order]]]
         return join(parts).take(order), owner[order]
 
-    def _later(self, past: Mapping[str, Table], kept: NDArray[np.int64], now: Table) -> dict[str, Table]:
-        """Return what the next row knows of earlier ones.
-
-        Args:
-            past: of the row that was drawn.
-            kept: which entities of `past` have a next row.
-            now: what was drawn for these.
-        """
-        if not self.layout.longer:
-            return {"previous": now}
-        if not past:
-            return {"previous": now, "first": now}
-        return {"previous": now, "second previous": past["previous"].take(kept), "first": past["first"].take(kept)}
-
-    def _row(self, entities: Table, place: int, past: Mapping[str, Table]) -> Table:
+    def _row(self, entities: Table, place: int, past: Memory) -> Table:
         """Draw one row of each of at most `CHUNK` entities; wide rows of which only `of_row` says anything."""
         given, known = self._steps(entities, len(entities), place, past), self._known
         if place == 0 and self.layout.order:  # nothing goes before the first row
@@ -145,14 +132,11 @@ class SequenceSampler:
             return self._decode(self._draw(self._next, given, known, ~known))
         return given
 
-    def _steps(self, entities: Table | None, rows: int, place: int, past: Mapping[str, Table]) -> Table:
+    def _steps(self, entities: Table | None, rows: int, place: int, past: Memory) -> Table:
         """Return wide rows of what is known before a row is drawn; the rest is missing."""
         import pyarrow as pa
 
-        layout, data = self.layout, dict[str, Any]()
-        told = {layout.before(name): past["previous"].data[name] for name in layout.of_row} if past else {}
-        if place >= 2:
-            told.update({layout.past(which, name): past[which].data[name] for which, name in layout.longer})
+        layout, data, told = self.layout, dict[str, Any](), past.told(place)
         for column in self.codec.schema.columns:
             if column.name == layout.place:
                 data[column.name] = pa.array(np.full(rows, min(place, layout.last)))

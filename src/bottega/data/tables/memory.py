@@ -1,9 +1,9 @@
 """What a row of a sequence needs to know of earlier rows than the one before: found in the training rows.
 
 A model that remembers one row loses a rhythm of two rows, and what an entity is like when its rows are noisy. What the
-second row before and the first row of the entity held is added where it tells of a column what the row before, the
-place and the entity do not, by a least-squares fit with and without it. Only where it helps: every column more is one
-more to learn. `pytest tests/data/test_table_memory.py` exercises it.
+second row before held, and of a number the mean so far, of a level the first one, is added where it tells of a column
+what the row before, the place and the entity do not, by a least-squares fit with and without it. Only where it helps:
+every column more is one more to learn. `pytest tests/data/test_table_memory.py` exercises it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _MOST = 20_000    # rows that are looked at
 _LEVELS = 8       # of a column, the commonest: the others count as one
 _GAIN = 0.01      # share of what is left unexplained that must be told
 _ERRORS = 4.0     # standard errors that it must be beyond chance
-_PAST: tuple[Past, ...] = ("second previous", "first")
+_NUMBERS: list[Past] = ["second previous", "mean previous"]
+_CODED: list[Past] = ["second previous", "first"]
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 def remembering(layout: Layout, train: Table) -> Layout:
@@ -33,13 +33,16 @@ def remembering(layout: Layout, train: Table) -> Layout:
     """
     if not len(train):
         return layout
-    wide, owner, _ = layout.wide(train)
+    every = layout.model_copy(update={"memory": {
+        column.name: [which for which in (_NUMBERS if column.ordered else _CODED)
+                      if layout.past(which, column.name) not in layout.flat.names]  # a taken name stays
+        for column in layout.wide_schema.columns if column.name in layout.of_row}})
+    wide, owner, _ = every.wide(train)
     first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])[owner]
     rows = np.flatnonzero(np.arange(len(owner)) - first >= 2)
     if len(rows) < _FEWEST:
         return layout
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(np.int64))]
-    past: dict[Past, Rows] = {"second previous": rows - 2, "first": first[rows]}
     entity = np.hstack([np.ones((len(rows), 1)), np.log1p(rows - first[rows])[:, None],
                         *(_features(wide, name)[rows] for name in layout.of_entity)])
     memory = dict[str, list[Past]]()
@@ -47,8 +50,8 @@ def remembering(layout: Layout, train: Table) -> Layout:
         told, chosen = _features(wide, name), list[Past]()
         now, known = told[rows], told[rows - 1]
         base = np.hstack([entity, known])
-        for which in _PAST:
-            more = told[past[which]]
+        for which in every.memory[name]:
+            more = _features(wide, every.past(which, name))[rows]
             if not wide.schema.column(name).ordered:  # of levels the two together may tell what neither does
                 more = np.hstack([more, (known[:, :, None] * more[:, None, :]).reshape(len(rows), -1)])
             if _tells(now, base, more):
@@ -65,7 +68,8 @@ def _features(table: Table, name: str) -> Floats:
     if not column.ordered:
         codes = table.codes(name)[0]
         common = np.argsort(-np.bincount(codes[codes >= 0], minlength=1), kind="stable")[:_LEVELS]
-        return (codes[:, None] == common).astype(np.float64)
+        same: Floats = (codes[:, None] == common).astype(np.float64)
+        return same
     values = table.values(name)
     known = ~np.isnan(values)
     scores = np.zeros(len(values))
