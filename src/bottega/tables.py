@@ -88,15 +88,26 @@ class TableModel:
         return layout.split(self.sample(entities, seed=seed, conditions=conditions, temperature=temperature))
 
     def impute(self, table: Any, *, seed: int = 0) -> Table:
-        """Return rows with every gap of a learned column filled, drawn given the rest of the row."""
+        """Return rows with every gap of a learned column filled, drawn given the rest of the row.
+
+        Raises:
+            InputError: a model of sequences, which reads only forward.
+        """
         return self.engine.impute(self.read(table), seed=seed)
 
     def log_prob(self, table: Any) -> NDArray[np.float64]:
-        """Return how probable each row is, in nats, float64 [N]; low ones are outliers."""
+        """Return how probable each row is, in nats, float64 [N]; low ones are outliers.
+
+        Of sequences it is given its entity and the rows before, the first one together with the entity: the sum over an
+        entity's rows is the log-probability of the sequence. Two linked tables are given as `sample` returns them.
+        """
         return self.engine.log_prob(self.read(table))
 
     def predict(self, table: Any, column: str) -> tuple[NDArray[np.float32], list[str]]:
-        """Return the probability of each level of a column given the rest of each row, float32 [N, levels]."""
+        """Return the probability of each level of a column given the rest of each row, float32 [N, levels].
+
+        Of sequences also given the rows before it; of a column that varies.
+        """
         return self.engine.predict(self.read(table), column)
 
     def read(self, table: Any) -> Table:

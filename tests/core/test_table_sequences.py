@@ -33,6 +33,21 @@ def test_steps_say_what_went_before() -> None:
     assert _LAYOUT.of_entity == ["sex", "first day", "rows of who"]
 
 
+def test_memory_says_what_the_second_row_before_and_the_first_held() -> None:
+    layout = _LAYOUT.model_copy(update={"memory": {"value": ["second previous", "mean previous", "first"],
+                                                   "day after previous": ["second previous"]}})
+    days = np.arange("2024-01-01", "2024-01-05", dtype="datetime64[D]")
+    flat = pa.table({"who": ["a"] * 4 + ["b"], "sex": ["f"] * 5, "day": pa.array(np.append(days, days[0])),
+                     "value": [1.0, 2.0, 3.0, 4.0, 9.0], "note": [None] * 5})
+    rows = layout.wide(Table(_FLAT, flat)).table.data.select(
+        ["value", "second previous value", "mean previous value", "first value", "second previous day after previous"])
+    assert [tuple(row.values()) for row in rows.to_pylist()] == [
+        (1.0, None, None, None, None), (2.0, None, None, None, None), (3.0, 1.0, 1.5, 1.0, None),
+        (4.0, 2.0, 2.0, 1.0, 1), (9.0, None, None, None, None)]
+    assert {"second previous value", "first value"} < set(layout.given) < set(layout.wide_schema.names)
+    assert Layout.model_validate(_LAYOUT.model_dump(exclude={"memory"})) == _LAYOUT
+
+
 def test_steps_lead_back_to_the_rows() -> None:
     wide, before, made = _LAYOUT.wide(_table()).table, None, []
     rows = np.flatnonzero(wide.values("rows of who") == 3)

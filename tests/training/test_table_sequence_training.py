@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from tests.cli.conftest import bottega
 from tests.table_visits import LEVELS, joined, seen, visits
 
 from bottega import tables
+from bottega.codecs.table import FILE, TableCodec
 from bottega.core.errors import ControlError, InputError
+from bottega.data.tables import prepare
+from bottega.evaluation.table_report import lines
+from bottega.evaluation.table_sequences import by_column
+from bottega.generation.tables import TableEngine
 from bottega.server.tables import schema_facts
 
 _QUICK: dict[str, Any] = {"training": {"budget": {"steps": 8}, "validate_every": 0.5, "sample_every": 0.5},
@@ -113,10 +119,9 @@ def test_conditions_are_about_entities(model: tables.TableModel) -> None:
         model.sample(5, conditions=["heigth > 12"])
 
 
-def test_single_rows_are_not_judged(model: tables.TableModel, real: pa.Table) -> None:
-    for ask in (model.log_prob, model.impute, lambda table: model.predict(table, "drug")):
-        with pytest.raises(InputError, match="each 'patient_id' cannot"):
-            ask(real)
+def test_what_a_model_of_sequences_cannot_do_is_refused(model: tables.TableModel, real: pa.Table) -> None:
+    with pytest.raises(InputError, match="depends on the rows after it"):
+        model.impute(real)
     with pytest.raises(InputError, match="is a model of one table"):
         model.sample_linked(5)
 
@@ -127,8 +132,17 @@ def test_steps_are_judged_with_their_rows(model: tables.TableModel, home: Path, 
 
     found = judged(model.bundle, home, quick=True)
     assert "previous hb" in found.made.schema.names
+    assert sum(score.group == "sequences" for score in found.scores.scores) == 4
+    follow = by_column(found.scores.sequences)["hb"]["change to the next row"]
+    assert min(follow.made, follow.fresh) > follow.shuffled + 0.03
     assert len(found.real) == len(found.made)
-    assert found.save(home / "page.html").is_file()
+    page = found.save(home / "page.html").read_text()
+    assert "Shuffled in entities" in page
+    assert "From row to row" in page
+    told = json.loads((home / "page.json").read_text())
+    assert [one["name"] for one in told["sequences"][:4]] == list(by_column(found.scores.sequences))
+    text = "\n".join(lines(found.scores))
+    assert text.index("shuffled in entities") < text.index("change from first to last")
 
 
 def test_two_tables_are_made_that_fit_each_other(linked: tables.TableModel, home: Path) -> None:
@@ -169,6 +183,57 @@ def test_entities_with_one_row_each_are_made(home: Path, order: str) -> None:
     assert set(made["who"].to_pylist()).isdisjoint(table["who"].to_pylist())
     assert set(made["colour"].to_pylist()) == {"rot", "grün"}
     assert set(made["turn"].to_pylist()) == {0, 1, 2}
+
+
+def _of_two(entities: int, seed: int) -> pa.Table:
+    """Return rows that follow from the second row before, and a level that all rows of an entity are around."""
+    draw, rows = np.random.default_rng(seed), []
+    for number in range(entities):
+        values, moods, level = [*draw.normal(size=2)], [*draw.integers(0, 3, 2)], draw.normal()
+        for turn in range(3 + draw.poisson(4)):
+            values.append(0.8 * values[-2] + 0.6 * draw.normal())
+            moods.append(moods[-2] if draw.random() < 0.8 else draw.integers(0, 3))
+            rows.append((f"{number:05}", turn, round(float(values[-1]), 2), "abc"[moods[-1]],
+                         round(float(level + draw.normal()), 2)))
+    names = ("who", "turn", "value", "mood", "level")
+    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def _two_back(table: pa.Table) -> tuple[float, float, float]:
+    """Return the correlation of `value` with the second row before, how often `mood` is what it was there, and the
+    correlation of `level` with the third row before."""
+    who, value, mood, level = (np.array(table[name].to_pylist()) for name in ("who", "value", "mood", "level"))
+    same, later = who[2:] == who[:-2], who[3:] == who[:-3]
+    return (float(np.corrcoef(value[2:][same], value[:-2][same])[0, 1]), float((mood[2:] == mood[:-2])[same].mean()),
+            float(np.corrcoef(level[3:][later], level[:-3][later])[0, 1]))
+
+
+def test_what_follows_from_more_than_the_row_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _of_two(300, 0)
+    model = tables.fit(real, entity="who", order="turn", name="two", home=tmp_path / "two", **_QUICK)
+    assert model.engine.codec.layout is not None
+    assert model.engine.codec.layout.memory == {
+        "value": ["second previous"], "mood": ["second previous"], "level": ["second previous", "mean previous"]}
+    made = model.sample(600, seed=1).data
+    assert made.equals(tables.TableModel(model.bundle).sample(600, seed=1).data)
+    monkeypatch.setattr(prepare, "remembering", lambda layout, train: layout)  # what it was like with one row
+    short = tables.fit(real, entity="who", order="turn", name="one", home=tmp_path / "one", **_QUICK)
+    for truth, found, before in zip(_two_back(real), _two_back(made), _two_back(short.sample(600, seed=1).data),
+                                    strict=True):
+        assert abs(found - truth) < 0.12
+        assert abs(before - truth) > 0.25
+
+
+def test_a_model_from_before_there_was_memory_is_read(model: tables.TableModel, tmp_path: Path) -> None:
+    codec = model.engine.codec
+    codec.save(tmp_path)
+    saved = json.loads((tmp_path / FILE).read_text())
+    assert saved["layout"].pop("memory") == {}  # a value that follows from the row before asks for none
+    (tmp_path / FILE).write_text(json.dumps(saved))
+    old = TableCodec.load(tmp_path)
+    assert old == codec
+    engine = TableEngine(model.engine.model, old, controls=model.engine.controls, model_digest="", lineage={})
+    assert engine.sample(50, seed=1).data.equals(model.sample(50, seed=1).data)
 
 
 def test_a_child_needs_a_key(home: Path) -> None:

@@ -31,7 +31,7 @@ _OPTIONS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "negative_prompt": (str, (), "Of pictures: what to stay away from."),
     "strength": (float, (), "Of pictures with --image: 0 keeps it, 1 draws it all anew."),
     "size": (str, (), "Of pictures: WIDTHxHEIGHT, where the model can choose."),
-    "rows": (int, (), "Of tables: how many rows; of graphs: how many graphs."),
+    "rows": (int, (), "Of tables: how many rows; of sequences: entities, each with all its rows; of graphs: how many."),
     "nodes": (int, (), "Of graphs: nodes of each."),
     "where": (list[str], (), "Of tables: what every row holds, such as 'age > 70' (repeatable)."),
     "balance": (list[str], (), "Of tables: COLUMN:LEVEL=SHARE, such as income:high=0.5 (repeatable)."),

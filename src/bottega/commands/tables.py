@@ -210,7 +210,7 @@ def score(
     n: Annotated[int, typer.Option("-n", min=1, help="How many rows to show.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Show the rows that the model finds least probable: outliers, errors, drift.
+    """Show the rows that the model finds least probable: outliers, errors, drift; of sequences given the rows before.
 
     Example: bottega table score new.csv -m patients-table
     """

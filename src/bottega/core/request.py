@@ -76,7 +76,7 @@ class Controls(Strict):
         negative_prompt: what a picture stays away from.
         size: WIDTHxHEIGHT of a picture, in pixels.
         strength: how much of a given picture is made anew; 0 returns it, 1 keeps nothing.
-        rows: of a table; of graphs: how many.
+        rows: of a table; of sequences: entities, each with all its rows; of graphs: how many.
         nodes: of every graph.
         conditions: what every row holds, as texts ("age > 70"), or as column → value, list of values,
             {"min": …, "max": …}, or null for missing.

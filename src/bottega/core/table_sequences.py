@@ -2,16 +2,17 @@
 
 A model of tables learns rows, one independent of the other. So rows of an entity are told as steps: each row of the
 *wide* table holds what is constant for the entity, how many rows it has, the row's place among them, what the row
-before held, and what this one holds. The *flat* table is the one that people give and get; of two linked tables it is
-the left join, and an entity without rows has one flat row that holds its own columns only. Of the column that orders
-the rows a step holds the difference to the row before, of other times the difference to it: what is made ascends.
+before held (of some columns also the second row before, the mean so far or the first row), and what this one holds. The
+*flat* table is the one that people give and get; of two linked tables it is the left join, and an entity without rows
+has one flat row that holds its own columns only. Of the column that orders the rows a step holds the difference to the
+row before, of other times the difference to it: what is made ascends.
 
 `pytest tests/core/test_table_sequences.py` exercises it.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from bottega.core.validate import Strict
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Past = Literal["second previous", "mean previous", "first"]
 
 
 class Wide(NamedTuple):
@@ -29,10 +31,12 @@ class Wide(NamedTuple):
     Attributes:
         table: under `Layout.wide_schema`; N rows.
         owner: which entity each row belongs to, counted from 0 without gaps, int64 [N].
+        rows: which flat row each is, int64 [N].
     """
 
     table: Table
     owner: Rows
+    rows: Rows
 
 
 class Layout(Strict):
@@ -47,6 +51,8 @@ class Layout(Strict):
         units: time columns that a step holds as a difference → seconds that it is counted in; `order` too when it is a
             time.
         last: highest place that is told apart; later rows of an entity count as at this one.
+        memory: wide column of a row → what of it is known beside the row before: a place from 2 on also knows what the
+            second row before it held, the mean of all rows before it, or the first row. See `data/tables/memory.py`.
         parent: of two linked tables: columns of the first one; empty for one table.
         files: of two linked tables: names of their files.
     """
@@ -58,6 +64,7 @@ class Layout(Strict):
     varying: list[str]
     units: dict[str, float] = {}
     last: int = 0
+    memory: dict[str, list[Past]] = {}
     parent: list[str] = []
     files: list[str] = []
 
@@ -89,7 +96,17 @@ class Layout(Strict):
     @property
     def given(self) -> list[str]:
         """Wide columns that are known before a row is drawn, beside those of the entity; never drawn themselves."""
-        return [self.place, *map(self.before, self.of_row)]
+        return [self.place, *map(self.before, self.of_row), *(self.past(which, name) for which, name in self.longer)]
+
+    @property
+    def longer(self) -> list[tuple[Past, str]]:
+        """What is known of earlier rows than the one before: which row, and the wide column of it."""
+        return [(which, name) for name in self.of_row for which in self.memory.get(name, [])]
+
+    @property
+    def averages(self) -> list[str]:
+        """Wide columns of a row of which the mean so far is known."""
+        return [name for which, name in self.longer if which == "mean previous"]
 
     @property
     def child(self) -> list[str]:
@@ -106,6 +123,11 @@ class Layout(Strict):
     def before(name: str) -> str:
         """Return the wide column that tells what a wide column of a row was in the row before."""
         return f"previous {name}"
+
+    @staticmethod
+    def past(which: Past, name: str) -> str:
+        """Return the wide column that tells what a wide column of a row was in an earlier row than the one before."""
+        return f"{which} {name}"
 
     def may_decide(self, key: str, name: str) -> bool:
         """Return whether a wide column may be computed from another: never what is drawn before from what comes after.
@@ -126,6 +148,10 @@ class Layout(Strict):
             if name in self.units:
                 column = Column(name=column.name, kind="integer", arrow="int64")
             steps.append(column)
+        told = {step.name: step for step in steps}
+        for which, name in self.longer:
+            mean = Column(name=self.past(which, name), kind="number", arrow="double")
+            columns.append(mean if which == "mean previous" else told[name].model_copy(update={"name": mean.name}))
         return Schema(columns=columns + [step.model_copy(update={"name": self.before(step.name)}) for step in steps]
                       + steps)
 
@@ -149,6 +175,8 @@ class Layout(Strict):
         if self.parent:
             total = np.where(flat.values(self.count) == 0, 0, total)
         back = pa.array(np.arange(len(owner)) - 1, mask=fresh)
+        past: dict[Past, Any] = {"second previous": pa.array(np.arange(len(owner)) - 2, mask=place < 2),
+                                 "first": pa.array(first, mask=place < 2)}
         data: dict[str, Any] = {name: flat.data[name] for name in self.constant}
         data[self.count], data[self.place] = pa.array(total), pa.array(np.minimum(place, self.last))
         if self.order:
@@ -161,7 +189,11 @@ class Layout(Strict):
                 gone = np.where(fresh, np.nan, np.r_[np.nan, base[:-1]]) if name == self.order else base
                 value = typed((flat.values(name) - gone) / self.units.get(name, 1.0), schema.column(step))
             data[step], data[self.before(step)] = value, pc.take(value, back)
-        return Wide(Table(schema, pa.table({name: data[name] for name in schema.names})), owner)
+            for which in self.memory.get(step, []):
+                known = self.past(which, step)
+                data[known] = pc.take(value, past[which]) if which in past else typed(
+                    np.where(place < 2, np.nan, _means(value, schema.column(step), first)), schema.column(known))
+        return Wide(Table(schema, pa.table({name: data[name] for name in schema.names})), owner, index)
 
     def flat_rows(self, entities: Table, steps: Table, now: Floats) -> Table:
         """Return the flat rows of one step of several entities; ids and free text are left empty.
@@ -218,6 +250,23 @@ class Layout(Strict):
 def learnable(column: Column) -> bool:
     """Return whether a model learns a column."""
     return column.kind in ORDERED + CODED
+
+
+def averaged(total: Floats, count: Floats) -> Floats:
+    """Return means, NaN of nothing; in single precision, so that they do not depend on how the sums were added up."""
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean.astype(np.float32).astype(np.float64)
+
+
+def _means(column: Any, kind: Column, first: Rows) -> Floats:
+    """Return the mean of an ordered Arrow column over the rows before each row of its entity, which begins at `first`.
+    """
+    import pyarrow as pa
+
+    values = Table(Schema(columns=[kind]), pa.table({kind.name: column})).values(kind.name)
+    known = ~np.isnan(values)
+    total, count = (np.r_[0.0, np.cumsum(part)[:-1]] for part in (np.where(known, values, 0.0), known))
+    return averaged(total - total[first], count - count[first])
 
 
 def _bare(column: Column) -> Column:

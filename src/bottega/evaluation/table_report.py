@@ -11,7 +11,8 @@ from bottega.core.files import write_atomic, write_json
 from bottega.core.table import Table
 from bottega.evaluation.report import visible
 from bottega.evaluation.table_charts import distributions, heat_map
-from bottega.evaluation.table_scores import CALLED
+from bottega.evaluation.table_scores import BESIDE, CALLED
+from bottega.evaluation.table_sequences import REACHES, by_column
 from bottega.evaluation.tables import TableScores, gate
 
 
@@ -23,10 +24,10 @@ def render(scores: TableScores, real: Table, synthetic: Table, *, title: str, fa
                         trim_blocks=True, lstrip_blocks=True)
     pages.filters.update(score=lambda value: f"{value:.3f}" if math.isfinite(value) else "–",
                          percent=lambda value: f"{100 * value:.1f} %")
-    groups = {group: [score for score in scores.scores if score.group == group]
-              for group in ("quality", "utility", "privacy")}
+    groups = {group: [score for score in scores.scores if score.group == group] for group in BESIDE}
     return visible(pages.get_template("tables.html.j2").render(
-        scores=scores, title=title, facts=facts, reasons=gate(scores), groups=groups, called=CALLED,
+        scores=scores, title=title, facts=facts, reasons=gate(scores), groups=groups, called=CALLED, beside=BESIDE,
+        changes=by_column(scores.sequences), reaches=REACHES,
         version=bottega.__version__, columns=distributions(real, synthetic),
         pairs=heat_map(scores.shapes.pairs, [column.name for column in scores.shapes.columns])))
 
@@ -53,9 +54,12 @@ def write_page(scores: TableScores, real: Table, synthetic: Table, path: Path, *
 
 def lines(scores: TableScores) -> list[str]:
     """Return the scores for a terminal, each beside its references, and what speaks against a release."""
-    found = [f"{'':32} {'made':>8}  " + "  ".join(f"{called:>20}" for called in CALLED.values())]
+    found, head = list[str](), ()  # type: tuple[list[str], tuple[str, ...]]
     for score in scores.scores:
+        if head != BESIDE[score.group]:
+            head = BESIDE[score.group]
+            found.append(f"{'':32} {'made':>8}  " + "  ".join(f"{CALLED[name]:>20}" for name in BESIDE[score.group]))
         beside = "  ".join(f"{score.references[name]:20.3f}" if name in score.references else f"{'–':>20}"
-                           for name in CALLED)
+                           for name in BESIDE[score.group])
         found.append(f"{score.name:32} {score.value:8.3f}  {beside}  {score.verdict}")
     return found + [f"against a release: {reason}" for reason in gate(scores)]

@@ -14,9 +14,13 @@ from typing import Any, Literal
 from bottega.evaluation.statistics import Figure
 
 Better = Literal["higher", "lower"]
-Reference = Literal["fresh", "independent", "copy"]
-REFERENCES: tuple[Reference, ...] = ("fresh", "independent", "copy")
-CALLED = {"fresh": "fresh real rows", "independent": "independent columns", "copy": "copied training rows"}
+Reference = Literal["fresh", "independent", "copy", "shuffled"]
+Group = Literal["quality", "sequences", "utility", "privacy"]
+CALLED: dict[Reference, str] = {"fresh": "fresh real rows", "independent": "independent columns",
+                                "copy": "copied training rows", "shuffled": "shuffled in entities"}
+BESIDE: dict[Group, tuple[Reference, ...]] = {  # references of each group, which stand on the page in this order
+    "quality": ("fresh", "independent", "copy"), "sequences": ("fresh", "shuffled"),
+    "utility": ("fresh", "independent", "copy"), "privacy": ("fresh", "independent", "copy")}
 APART = 0.02  # how far the good and the bad reference must be apart: our choice, larger tables would allow less
 _AS_GOOD, _NEAR, _BETWEEN = 0.9, 0.6, 0.2  # of the way from the bad reference to fresh real rows
 
@@ -27,10 +31,11 @@ class Score:
 
     Attributes:
         name: what is measured.
-        group: `quality`, `utility` or `privacy`.
+        group: `quality`, `sequences`, `utility` or `privacy`.
         better: which direction is good.
         value: of the synthetic table, with `low` and `high` where an interval is known.
-        references: what fresh real rows, independent columns and copied training rows score.
+        references: what fresh real rows, independent columns and copied training rows score; of sequences fresh
+            entities, and the same with their rows shuffled within each.
         against: the reference that a good table must be far from.
         verdict: a word, or empty where the references are too near to each other for one.
         passed_by: bad references that score as well as fresh real rows: passing proves nothing against them.
@@ -38,7 +43,7 @@ class Score:
     """
 
     name: str
-    group: Literal["quality", "utility", "privacy"]
+    group: Group
     better: Better
     value: float
     low: float | None
@@ -50,7 +55,7 @@ class Score:
     about: str
 
 
-def score(name: str, group: Literal["quality", "utility", "privacy"], better: Better, against: Reference,
+def score(name: str, group: Group, better: Better, against: Reference,
           found: Mapping[str, Figure | float], about: str) -> Score | None:
     """Put the value of the synthetic table (`made`) beside those of its references; None where it has none.
 
@@ -64,7 +69,7 @@ def score(name: str, group: Literal["quality", "utility", "privacy"], better: Be
         return None
     plain = {key: figure if isinstance(figure, float) else figure["value"] for key, figure in found.items()}
     references: dict[str, float] = {
-        key: plain[key] for key in REFERENCES if not math.isnan(plain.get(key, math.nan))}
+        key: plain[key] for key in BESIDE[group] if not math.isnan(plain.get(key, math.nan))}
     verdict = _verdict(value, low, high, better, against, references)
     return Score(name, group, better, value, low, high, references, against, verdict,
                  _passed_by(better, references), about)

@@ -8,7 +8,7 @@ more tables: fresh real rows (what a perfect model would give), independent colu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from bottega.evaluation.table_outliers import Outliers, outliers
 from bottega.evaluation.table_privacy import Privacy, privacy
 from bottega.evaluation.table_references import copied, halves, independent
 from bottega.evaluation.table_scores import Score, plain, score
+from bottega.evaluation.table_sequences import Change
 from bottega.evaluation.table_shapes import Shapes, compare
 from bottega.evaluation.table_utility import Target, utility
 from bottega.evaluation.table_views import sample
@@ -78,6 +79,7 @@ class TableScores:
         texts: columns of free text, whose copies `privacy.repeated` tells.
         seed: that makes the same scores again.
         quick: fewer rows, tries and targets.
+        sequences: of rows of entities, how each column changes from row to row (`table_sequences`).
     """
 
     scores: list[Score]
@@ -91,6 +93,7 @@ class TableScores:
     texts: list[str]
     seed: int
     quick: bool
+    sequences: list[Change] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """Return everything as JSON takes it, with the reasons of `gate`; what was not measured is None."""

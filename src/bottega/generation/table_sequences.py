@@ -3,7 +3,7 @@
     bottega generate visits --rows 500 --where "severity = high" -o made.csv
 
 An entity, with how many rows it has, is drawn as it stands at the first place; then each row, given the entity, the
-place and what the row before holds, until the entity has all its rows. A row that breaks a rule is drawn again; an
+place and what the rows before hold, until the entity has all its rows. A row that breaks a rule is drawn again; an
 entity of which no row passes is drawn anew. Exercised by `pytest tests/generation/test_table_sequences_made.py`.
 """
 
@@ -20,6 +20,7 @@ from bottega.codecs.table_ids import FreshIds
 from bottega.core.table import Table, join, typed
 from bottega.families.tabular import Tabular
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
+from bottega.generation.table_memory import Memory
 from bottega.generation.table_parts import Part
 from bottega.generation.table_sampler import CHUNK, Allowed, Drawn, Sampler
 
@@ -68,7 +69,7 @@ class SequenceSampler:
         Returns:
             The rows, and how probable the model finds what was asked for.
         """
-        start = self._steps(None, CHUNK, 0, None)
+        start = self._steps(None, CHUNK, 0, Memory.none(self.layout, CHUNK))
         drawn = self._draw(self._first, start, self.codec.within(self.layout.given), self._of_entity, asked)
         table = self._decode(drawn)
         if self.layout.order:  # an entity with rows has a first one
@@ -83,7 +84,7 @@ class SequenceSampler:
         """
         layout, total = self.layout, entities.values(self.layout.count)
         alive, lost = np.arange(len(entities)), np.zeros(len(entities), bool)
-        before: Table | None = None
+        past = Memory.none(layout, len(alive))
         at: NDArray[np.float64] | None = None
         parts, owners, place = [], [], 0
         while len(alive):
@@ -94,7 +95,7 @@ class SequenceSampler:
                 for first in range(0, len(left), CHUNK):
                     rows = np.repeat(left[first:first + CHUNK], copies)
                     mine = entities.take(alive[rows])
-                    steps = self._row(mine, place, before.take(rows) if before else None)
+                    steps = self._row(mine, place, past.take(rows))
                     now = layout.advance(mine, steps, at[rows] if at is not None else None)
                     flat = layout.flat_rows(mine, steps, now)
                     good = np.flatnonzero(self._keep.keeps(flat))
@@ -112,7 +113,9 @@ class SequenceSampler:
             steps, now = join([one for _, one, _, _ in pieces]), np.concatenate([one for *_, one in pieces])
             place += 1
             order = order[total[alive[found[order]]] > place]
-            alive, before, at = alive[found[order]], steps.take(order), now[order]
+            kept = found[order]
+            past = past.take(kept).later(steps.take(order))
+            alive, at = alive[kept], now[order]
         if not parts:
             return layout.flat_rows(entities, entities, total), alive
         owner = np.concatenate(owners)
@@ -120,21 +123,20 @@ class SequenceSampler:
         order = order[~lost[owner[order]]]
         return join(parts).take(order), owner[order]
 
-    def _row(self, entities: Table, place: int, before: Table | None) -> Table:
+    def _row(self, entities: Table, place: int, past: Memory) -> Table:
         """Draw one row of each of at most `CHUNK` entities; wide rows of which only `of_row` says anything."""
-        given, known = self._steps(entities, len(entities), place, before), self._known
+        given, known = self._steps(entities, len(entities), place, past), self._known
         if place == 0 and self.layout.order:  # nothing goes before the first row
             known = known | self.codec.within([self.layout.step(self.layout.order)])
         if not known.all():
             return self._decode(self._draw(self._next, given, known, ~known))
         return given
 
-    def _steps(self, entities: Table | None, rows: int, place: int, before: Table | None) -> Table:
+    def _steps(self, entities: Table | None, rows: int, place: int, past: Memory) -> Table:
         """Return wide rows of what is known before a row is drawn; the rest is missing."""
         import pyarrow as pa
 
-        layout, data = self.layout, dict[str, Any]()
-        told = {layout.before(name): before.data[name] for name in layout.of_row} if before is not None else {}
+        layout, data, told = self.layout, dict[str, Any](), past.told(place)
         for column in self.codec.schema.columns:
             if column.name == layout.place:
                 data[column.name] = pa.array(np.full(rows, min(place, layout.last)))

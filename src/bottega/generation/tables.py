@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from bottega.codecs.table import TableCodec
 from bottega.codecs.table_ids import FreshIds
 from bottega.core.bundle import Bundle
-from bottega.core.errors import ControlError, InputError
+from bottega.core.errors import InputError
 from bottega.core.request import Controls, Output, Request, Result, Step
 from bottega.core.table import Table, join
 from bottega.families.bases import open_generator
 from bottega.families.tabular import Tabular
-from bottega.families.tabular_reading import Reading
-from bottega.generation import table_conditions, table_parts, table_sequences
+from bottega.generation import table_conditions, table_parts, table_scoring, table_sequences
 from bottega.generation.signature import bundle_of, origin, signature
 from bottega.generation.table_conditions import Condition
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
@@ -204,9 +203,12 @@ class TableEngine:
 
         Raises:
             DataError: a column of the model is missing.
-            InputError: a model of sequences, which judges no row by itself.
+            InputError: a model of sequences: what fits a gap depends on the rows after it too, and it reads forward.
         """
-        self._single("fill gaps of")
+        if self.codec.layout is not None:
+            raise InputError(f"a model of the rows of each '{self.codec.layout.entity}' cannot fill gaps: what fits "
+                             "depends on the rows after it too, and the model reads only those before",
+                             where="codec.entity", fix="fit the table without an entity for that")
         table = Table(self.codec.schema, table.data)
         codes, places = self.codec.encode(table)
         hidden = np.stack([_missing(table, latent.columns) for latent in self.codec.latents], 1)
@@ -232,60 +234,21 @@ class TableEngine:
         found = Table(self.codec.schema, data)
         return filled(found, table, self.writer, seed=seed) if self.codec.spec.texts else found
 
-    @torch.no_grad()
     def log_prob(self, table: Table, *, orders: int = 1, seed: int = 0) -> NDArray[np.float64]:
         """Return the log-probability of each row's codes in nats, float64 [N], as the mean over random orders.
 
-        Rows the model finds improbable are outliers; a falling mean over time is drift.
-
-        Raises:
-            InputError: a model of sequences, which judges no row by itself.
+        Rows the model finds improbable are outliers; a falling mean over time is drift. Of sequences a row is judged
+        given its entity and the rows before; see `table_scoring`.
         """
-        self._single("score")
-        codes, places = (torch.from_numpy(part) for part in self.codec.encode(Table(self.codec.schema, table.data)))
-        codes, total = codes.long(), np.zeros(len(table))
-        for number in range(orders):
-            order = np.random.default_rng([seed, number]).permutation(codes.size(1)).tolist()
-            for first in range(0, len(table), LARGE):
-                part = slice(first, first + LARGE)
-                reading = Reading(self.model, self.model.base, len(codes[part]))
-                for column in order:
-                    found = reading.logits(column).log_softmax(1).gather(1, codes[part, column, None])
-                    total[part] += found[:, 0].cpu().numpy()
-                    reading.see(column, codes[part, column], places[part, column])
-        return total / orders
+        return table_scoring.log_prob(self.model, self.codec, table, orders=orders, seed=seed)
 
-    @torch.no_grad()
     def predict(self, table: Table, column: str) -> tuple[NDArray[np.float32], list[str]]:
         """Return the probability of each level of a coded column given the rest of each row, float32 [N, levels].
 
         Raises:
-            ControlError: the model does not learn that column as levels.
-            InputError: a model of sequences, which judges no row by itself.
+            ControlError: the model does not learn that column as levels, or it is the same in all rows of an entity.
         """
-        self._single("predict")
-        place = next((index for index, latent in enumerate(self.codec.latents)
-                      if latent.columns == [column] and latent.kind != "there" and not latent.coding.column.ordered),
-                     None)
-        if place is None:
-            raise ControlError(f"'{column}' is not learned as levels", where="predict",
-                               fix=f"name one of {', '.join(self.codec.schema.names)}")
-        codes, places = (torch.from_numpy(part) for part in self.codec.encode(Table(self.codec.schema, table.data)))
-        codes, found = codes.long(), []
-        coding = self.codec.latents[place].coding
-        for first in range(0, len(table), LARGE):
-            part = slice(first, first + LARGE)
-            reading = Reading(self.model, self.model.base, len(codes[part]))
-            for other in range(codes.size(1)):
-                if other != place:
-                    reading.see(other, codes[part, other], places[part, other])
-            found.append(reading.logits(place)[:, :coding.shown].softmax(1).cpu().numpy())
-        return np.concatenate(found), coding.column.levels[:coding.shown]
-
-    def _single(self, what: str) -> None:
-        if self.codec.layout is not None:
-            raise InputError(f"a model of the rows of each '{self.codec.layout.entity}' cannot {what} single rows",
-                             where="codec.entity", fix="fit the table without an entity for that")
+        return table_scoring.predict(self.model, self.codec, table, column)
 
     def result(self, plan: TablePlan, steps: list[Step], seconds: float) -> Result:
         """Sign what was made."""

@@ -3,7 +3,7 @@
 Every step takes rows in a keyed order and shows a random subset of the columns of each part of them, its size drawn
 evenly from none to all but one (Uria, Murray, Larochelle 2014). The same held-out rows and subsets judge every weight.
 Of sequences only what is asked of them when they are made is learned: an entity at its first row, and a row given its
-entity and the row before.
+entity and the rows before.
 """
 
 from __future__ import annotations

@@ -200,13 +200,30 @@ class ColumnAnswer(NamedColumn):
     missing: float
 
 
+class EntityAnswer(Answer):
+    """How rows that belong together come: all of an entity one after the other, ascending in `order`.
+
+    `name` is the column that they share, `count` the name that conditions know the number of its rows by, `rows` how
+    many the model learned from. Of two linked tables the rows are the left join: `parent` and `child` are the columns
+    of either, and the row of an entity without any holds nothing of the second.
+    """
+
+    name: str
+    order: str | None
+    count: str
+    rows: int
+    parent: list[str]
+    child: list[str]
+
+
 class SchemaAnswer(Answer):
-    """Answer of `GET /v1/tables/{model}/schema`."""
+    """Answer of `GET /v1/tables/{model}/schema`; where `entity` is told, `rows` and requests count entities."""
 
     model: str
     model_digest: str
     rows: int
     columns: list[ColumnAnswer]
+    entity: EntityAnswer | None
     rules: list[str]
 
 

@@ -20,6 +20,8 @@ class TableBody(Body):
     """Body of `POST /v1/tables/generations`; ranges are those of the controls (see `bottega generate --help`).
 
     Attributes:
+        rows: to make; of a model of sequences or of two linked tables: entities, each of which comes with all its rows.
+        seed: the same body makes the same rows again, in the same order.
         conditions: what every row holds, as texts ("age > 70"), or as column → value, list of values,
             {"min": …, "max": …}, or null for missing.
         balance: one column → level → share of the rows.
@@ -59,15 +61,20 @@ class TableBody(Body):
         wish = {name: getattr(self, name) for name in Controls.model_fields if hasattr(self, name)}
         return Request(prompt="", controls=as_controls(wish))
 
-    def bounded(self, rows: int) -> None:
+    def bounded(self, rows: int, each: float = 1.0) -> None:
         """Refuse more rows than are made at a time.
+
+        Args:
+            rows: that are asked for.
+            each: rows of an entity on average, where `rows` counts entities.
 
         Raises:
             ApiError: 400.
         """
-        if rows > self.most:
+        if rows * each > self.most:
+            what = f"{rows:,} are" if each == 1 else f"{rows:,} entities have about {rows * each:,.0f} rows,"
             more = "" if self.stream else f", or set stream to true for up to {STREAMED:,}"
-            raise ApiError(400, f"rows: {rows:,} are more than {self.most:,} at a time; ask for fewer with several "
+            raise ApiError(400, f"rows: {what} more than {self.most:,} at a time; ask for fewer with several "
                                 f"seeds{more}", param="rows")
 
 

@@ -29,6 +29,7 @@ from bottega.server.state import Doors, doors, principal
 from bottega.server.table_bodies import TableBody
 from bottega.server.table_stream import MEDIA, TableStream, TextStream, columns_of
 from bottega.workshop import settings
+from bottega.workshop.models import Served
 from bottega.workshop.table_lane import PARQUET
 
 router = APIRouter(prefix="/v1/tables", tags=["generation"])
@@ -43,7 +44,9 @@ async def generate(body: TableBody, request: Request) -> Response:
     async def opened() -> Making:
         making = await Making.open(state, body.model, [wish], body.bottega.door, principal(request), medium="table")
         try:
-            body.bounded(making.jobs[0].controls.rows or 0)  # a model may have a number of its own
+            # a model may have a number of its own, and rows that are counted by their entities
+            codec = await _codec(state, making.jobs[0].served)
+            body.bounded(making.jobs[0].controls.rows or 0, codec.rows / codec.entities if codec.layout else 1.0)
         except ApiError:
             await making.cancel()
             raise
@@ -82,21 +85,30 @@ async def schema(model: str, request: Request) -> Response:
         served = await asyncio.to_thread(models.resolve, model, "table")
     except NotFoundError as error:
         raise ApiError(404, f"{error.problem}; {error.fix}", param="model", code="model_not_found") from None
-    engine = (await models.maker(served)).engine
+    codec = await _codec(doors(request), served)
+    return answer({"model": served.id, "model_digest": served.digest, **schema_facts(codec)})
+
+
+async def _codec(state: Doors, served: Served) -> TableCodec:
+    """Return the codec of a model of a table; loads the model at first use."""
+    engine = (await state.workshop.models.maker(served)).engine
     assert isinstance(engine, TableEngine)
-    return answer({"model": served.id, "model_digest": served.digest, **schema_facts(engine.codec)})
+    return engine.codec
 
 
 def schema_facts(codec: TableCodec) -> dict[str, Any]:
     """Return what can be asked of a model of a table, ready for JSON.
 
     Only what the model can make is told: rare levels and the outermost values of the data stay where they are. Of a
-    model of sequences it is about entities.
+    model of sequences it is about entities, and `entity` says how their rows come.
     """
     layout = codec.layout
     columns = codec.schema.columns if layout is None else [codec.schema.column(name) for name in layout.of_entity]
+    entity = None if layout is None else {
+        "name": layout.entity, "order": layout.order or None, "count": layout.count, "rows": codec.rows,
+        "parent": layout.parent, "child": layout.child if layout.parent else []}
     return {"rows": codec.entities if layout else codec.rows, "columns": [column_facts(one, codec) for one in columns],
-            "rules": [rule.text for rule in codec.rules]}
+            "entity": entity, "rules": [rule.text for rule in codec.rules]}
 
 
 def column_facts(column: Column, codec: TableCodec) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from bottega.core.table import Table
 from bottega.core.validate import validate
 from bottega.data.tables.dataset import TableDataset
 from bottega.evaluation.table_report import write_page
+from bottega.evaluation.table_sequences import judge_sequences
 from bottega.evaluation.table_verdict import TableVerdict
 from bottega.evaluation.tables import TableScores, judge_table
 from bottega.generation.tables import TableEngine
@@ -82,13 +83,16 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
     """Judge a model on its prepared data; see `judged`."""
     engine, most = TableEngine.open(bundle), _QUICK if quick else _WHOLE
     train, held = data.table("train"), data.table("validation")
-    pick = np.random.default_rng(seed)
+    steps, pick = (train, held), np.random.default_rng(seed)
     held = held.take(pick.permutation(len(held))[:most])
     real = train.take(pick.permutation(len(train))[:most])
-    made, rules = _made(engine, len(real), seed), data.codec.coded_rules
+    made, rules, layout = _made(engine, len(real), seed), data.codec.coded_rules, data.codec.layout
     real = real.take(np.arange(min(len(real), len(made))))
     with timed(f"judging {len(made):,} rows beside {len(real):,} real ones"):
         scores = judge_table(made, real, held, seed=seed, quick=quick, rules=rules)
+        if layout is not None:
+            more, changes = judge_sequences(made, *steps, layout, seed=seed)
+            scores = replace(scores, scores=[*scores.scores, *more], sequences=changes)
     meta = bundle.meta
     facts = {"rows of training": f"{data.codec.rows:,}", "columns": str(len(data.codec.schema.columns)),
              "codes": f"{sum(data.codec.sizes):,}", "steps": f"{meta['training']['steps']:,}",

@@ -26,6 +26,7 @@ from bottega.data.dataset import CARD, SPLITS
 from bottega.data.pictures.card import make_card
 from bottega.data.tables.dataset import Codec, TableDataset, content_digest
 from bottega.data.tables.infer import infer
+from bottega.data.tables.memory import remembering
 from bottega.data.tables.read import identity, licence_of, read
 from bottega.data.tables.sequences import read_sequences
 
@@ -113,6 +114,7 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
                         fix="say what they are with codec.columns={NAME: category}")
     held = _held_out(whole, spec.validation, [entity] if entity else whole.schema.names)
     parts = {"train": whole.take(~held), "validation": whole.take(held)}
+    layout = remembering(layout, parts["train"]) if layout else None
     wide = {split: layout.wide(part) for split, part in parts.items()} if layout else {}
     tables = {split: part.table for split, part in wide.items()} or parts
     with atomic_dir(path, replace=True) as folder:

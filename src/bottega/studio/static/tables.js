@@ -32,7 +32,9 @@ async function choose() {
     showColumns(found.columns);
     settings.ready = true;
     const rules = found.rules.length ? ` · every row keeps ${found.rules.join("; ")}` : "";
-    $("#about").textContent = `${found.model} · ${found.columns.length} columns, learned from ${found.rows} rows${rules}`;
+    const from = found.entity ? `${found.entity.rows} rows of ${found.rows} ${found.entity.name}` : `${found.rows} rows`;
+    const each = found.entity ? ` · Rows counts ${found.entity.name}: each comes with all of its rows` : "";
+    $("#about").textContent = `${found.model} · ${found.columns.length} columns, learned from ${from}${each}${rules}`;
     say(null);
   } catch (failure) {
     $("#about").textContent = "";
