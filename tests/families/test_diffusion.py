@@ -211,7 +211,7 @@ def test_eight_steps_come_close_to_many(trained: Diffusion, sampler: flow.Sample
     distance = {steps: float((made(steps, sampler) - many).square().mean().sqrt()) for steps in (2, 8, 32)}
     assert distance[32] < distance[8] < distance[2]
     assert distance[8] < 0.2  # of a range of 2
-    assert float((many - many.roll(10, 0)).square().mean().sqrt()) > 0.4  # two pictures of one class
+    assert float((many - many.roll(10, 0)).square().mean().sqrt()) > 0.3  # two pictures of one class
 
 
 def test_a_hole_is_filled_and_the_rest_keeps_its_values(trained: Diffusion) -> None:
