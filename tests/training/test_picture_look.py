@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from bottega.core.errors import InputError
 from bottega.core.recipe import Recipe
 from bottega.data.pictures.prepare import prepare_pictures
 from bottega.evaluation.pictures import judge_pictures
+from bottega.families.bases import open_generator
+from bottega.families.pictures import PictureGenerator
+from bottega.families.vae import VAE
+from bottega.generation.pictures import generators
 from bottega.training import picture_scores
-from bottega.training.picture_look import random_wishes, sheet_wishes, wishes
+from bottega.training.picture_look import random_wishes, sheet, sheet_wishes, wishes
 from bottega.training.picture_scores import answers, data_of, scores
 from bottega.training.run import make
 
@@ -60,6 +65,22 @@ def test_the_page_of_a_vae_shows_its_codes(vae: Bundle, home: Path) -> None:
         assert part in page, part
     assert page.count("<img ") == 3
     assert page.count("<svg ") == 3  # loss, mse and kl
+
+
+def test_the_sheet_of_a_vae_of_maps_shows_what_its_codes_keep(home: Path) -> None:
+    spatial = recipe("vae", 200, "maps", sample_every=0)
+    spatial = spatial.model_copy(update={"generator": spatial.generator.model_copy(update={"spatial": True})})
+    bundle = make(spatial, home=home)
+    data = data_of(bundle, home)
+    drawn = sheet(cast(PictureGenerator, open_generator(bundle)), data, bundle.controls, 0)
+    assert drawn.title == "What its codes keep"
+    assert "What its codes keep" in (home / "runs" / "maps" / "report.html").read_text()
+    vae = cast(VAE, open_generator(bundle))
+    real = data.codec.to_tensor(np.asarray(data.images("validation")[:64]))
+    again = vae.vary(real, 0.0, generators(0, range(64)))
+    assert float((again - real).square().mean()) < 0.5 * float(real.var())  # the sheet shows something to look at
+    with pytest.raises(InputError, match="neither class nor caption"):
+        scores(bundle, home, n=20)
 
 
 def test_the_page_of_a_diffusion_shows_its_steps_and_of_a_gan_both_players(home: Path) -> None:
