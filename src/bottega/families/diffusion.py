@@ -173,7 +173,7 @@ class Diffusion(pictures.PictureGenerator):
         self.check_conditions(labels, text, rng)
         noise = pictures.pixel_noise(rng, self.config.shape, self.device)
         wishes = self._wishes(labels, text, negative, self._scale(controls), exact)
-        yield from self._walk(noise, wishes, flow.schedule(self._steps(controls)), controls, exact)
+        yield from self._walk(noise, wishes, flow.schedule(self.steps(controls)), controls, exact)
 
     @torch.no_grad()
     def redraw(self, images: Tensor, labels: Tensor, text: Tensor, rng: list[torch.Generator], *, controls: Controls,
@@ -199,7 +199,7 @@ class Diffusion(pictures.PictureGenerator):
             mask = self._check_mask(mask, len(images))
         strength = controls.strength if controls.strength is not None else _VARIATION if mask is None else 1.0
         noise = pictures.pixel_noise(rng, self.config.shape, self.device)
-        steps = math.ceil(self._steps(controls) * strength)  # a shorter way takes fewer steps of about the same length
+        steps = math.ceil(self.steps(controls) * strength)  # a shorter way takes fewer steps of about the same length
         if not steps:
             yield images
             return
@@ -230,9 +230,10 @@ class Diffusion(pictures.PictureGenerator):
         starts = torch.cat([flow.slerp(noise[:1], noise[1:], share) for share in shares])
         ends = self._wishes(labels, text, None, self._scale(controls), exact=True)
         wishes = [joined([states.rows(0, 1).between(states.rows(1, 2), share) for share in shares]) for states in ends]
-        yield from self._walk(starts, wishes, flow.schedule(self._steps(controls)), controls, exact=True)
+        yield from self._walk(starts, wishes, flow.schedule(self.steps(controls)), controls, exact=True)
 
-    def _steps(self, controls: Controls) -> int:
+    def steps(self, controls: Controls) -> int:
+        """Return how many steps a picture takes under these controls."""
         return controls.steps or (2 if self.config.objective == "meanflow" else 8)
 
     def _scale(self, controls: Controls) -> float:

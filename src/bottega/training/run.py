@@ -124,7 +124,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     medium.finish(generator, codec, dataset)
     compared = truth(guess, result, family=generator.family, kind=kind, home=home)
     write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
-    say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
+    say("expected / true: " + ", ".join(f"{name.replace('token', guess.item)} {pair['expected']:.3g} / {pair['true']:.3g}"
                                         for name, pair in compared.items() if name != "watt_hours"))
     bundle = _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter)
     if not report:
