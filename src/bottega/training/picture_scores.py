@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from bottega.codecs.image import ImageCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import DataError, InputError
 from bottega.core.files import digest_json, read_json, write_json
@@ -43,8 +44,11 @@ def data_of(bundle: Bundle, home: Path) -> Data:
         raise InputError(f"{bundle.name} {what}: there are no held-out pictures to compare it with",
                          fix="name a model of pictures that 'bottega train' made")
     recipe = validate(Recipe, bundle.meta["recipe"], where=str(bundle.path), error=InputError)
+    codec = ImageCodec.load(bundle.path)
+    if codec.tokenizer is not None:  # the model has its text encoder inside; the one it was made from may be gone
+        recipe = recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"text_encoder": None})})
     data: Data = MEDIA["image"].dataset(recipe, bundle if recipe.base else None, home)
-    return data
+    return data if codec.tokenizer is None else data.with_codec(codec)
 
 
 def scores(bundle: Bundle, home: Path, *, n: int = 500, seed: int = 0) -> dict[str, Any]:
