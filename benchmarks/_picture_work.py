@@ -27,8 +27,8 @@ from bottega.evaluation.picture_features import Judge, train_judge
 from bottega.families.pictures import PictureGenerator
 from bottega.objectives.pictures import PictureTraining
 from bottega.training.loop import train
-from bottega.training.media import build_pictures
 from bottega.training.picture_look import Wishes
+from bottega.training.picture_models import build_pictures
 from bottega.training.picture_scores import answers
 
 HERE = Path(__file__).parent

@@ -19,12 +19,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bottega.codecs.image import PictureSpec
 from bottega.core import recipe, request
-from bottega.families import FAMILIES, family_class
+from bottega.families import FAMILIES, PICTURE_FAMILIES, family_class, picture_family
+from bottega.families.pictures import FACTS
 from bottega.objectives import OBJECTIVES
 
 FOLDER = Path(__file__).parent / "reference"
-_ELSEWHERE = ("vocab_size", "context", "special", "depth")  # family keys a recipe does not set here
+_ELSEWHERE = ("vocab_size", "context", "special", "depth", *FACTS)  # family keys a recipe does not set here
 _NOTE = "<!-- written by docs/reference.py; change the docstrings and run it again -->"
 _SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Recipe", "", recipe.Recipe), ("Adapter", "adapter.", recipe.AdapterSpec),
@@ -62,6 +64,8 @@ def _type(field: FieldInfo) -> str:
     text = str(field.annotation) if not isinstance(field.annotation, type) else field.annotation.__name__
     if re.match(r"(list|dict)\[", str(field.annotation)):
         text = str(field.annotation)
+    text = re.sub(r"\bbottega\.families\.\w+\.\w+Config\b|^(VAE|Transformer)Config$", "name of a model", text)
+    text = re.sub(r"Annotated\[(\w+), FieldInfo\([^\]]*\]\)\]", r"\1", text)
     text = re.sub(r"(typing|bottega\.[a-z_.]+)\.", "", text).replace(" | None", "").replace("NoneType", "")
     if text.startswith("Literal["):
         text = " or ".join(part.strip("' ") for part in text.removeprefix("Literal[").rstrip("]").split(","))
@@ -102,10 +106,12 @@ def recipe_page() -> str:
         opening, _ = described(model)
         lines += [f"## {title}", "", opening, "", *rows(model, prefix), ""]
         if title == "Generator":
-            for name in FAMILIES:
-                config: Any = family_class(name).Config
+            for name in (*FAMILIES, *PICTURE_FAMILIES):
+                config: Any = (family_class if name in FAMILIES else picture_family)(name).Config
                 lines += [f"### family: {name}", "", described(config)[0], "",
                           *rows(config, "generator.", derived=True), ""]
+        if title == "Codec":
+            lines += ["### kind: image", "", described(PictureSpec)[0], "", *rows(PictureSpec, "codec."), ""]
         if title == "Objective":
             for kind in OBJECTIVES:
                 chosen = import_module(OBJECTIVES[kind][0]).Settings

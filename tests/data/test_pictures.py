@@ -1,6 +1,7 @@
 """What preparing pictures promises: every file is used or named, equal inputs make equal sets, nothing leaks."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -219,14 +220,19 @@ def test_captions_come_from_text_files_and_a_missing_one_is_named(tmp_path: Path
     assert "used without a caption (missing-caption) said/c.png" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["captions.csv", "metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize("name", ["captions.csv", "metadata.csv", "metadata.jsonl", "captions.parquet"])
 def test_captions_come_from_a_table(tmp_path: Path, make: Make, name: str) -> None:
     rows: list[dict[str, str]] = [{"file_name": "in/a.png", "text": "a red star, said \"so\"", "label": "x"},
                                   {"file_name": "in/a.png", "text": "the same again", "label": "x"},
                                   {"file_name": "in/b.png", "text": "a blue moon", "label": "y"},
                                   {"file_name": "../outside.png", "text": "no", "label": "x"},
                                   {"file_name": "/etc/passwd", "text": "no", "label": "x"}, {"text": "which?"}]
-    if name.endswith("jsonl"):
+    text: str | bytes
+    if name.endswith("parquet"):
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows), sink)
+        text = sink.getvalue()
+    elif name.endswith("jsonl"):
         text = "\n".join(map(json.dumps, rows)) + "\nnot json\n"
     else:
         text = "file_name,text,label\n" + "".join(
@@ -240,6 +246,29 @@ def test_captions_come_from_a_table(tmp_path: Path, make: Make, name: str) -> No
         ("a blue moon", 1), ('a red star, said "so"', 0), ("the same again", 0)]
     assert dataset.card["bottega"]["stages"]["skipped"] == {
         "malformed": 2 if name.endswith("jsonl") else 1, "unknown-file": 2}
+
+
+def test_parquet_captions_keep_the_class_names_of_datasets_in_a_zip_too(tmp_path: Path, make: Make) -> None:
+    features = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    schema = pa.schema([("file_name", pa.string()), ("text", pa.string()), ("label", pa.int64())],
+                       metadata={"huggingface": json.dumps(features)})
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{"file_name": f"{n}.png", "text": f"number {n}", "label": n % 2}
+                                         for n in range(6)], schema=schema), sink)
+    files = {**{f"{n}.png": n for n in range(6)}, "metadata.parquet": sink.getvalue()}
+    for source in (fill(tmp_path / "hub", files), archive(tmp_path / "hub.zip", files)):
+        dataset = make(source)
+        assert dataset.codec.classes == ["cat", "dog"]
+        assert {(row["class"], row["caption"]) for row in by_origin(dataset).values()} == {
+            ("dog" if n % 2 else "cat", f"number {n}") for n in range(6)}
+        assert dataset.card["bottega"]["stages"]["skipped"] == {}
+
+
+def test_a_parquet_of_pictures_named_like_a_table_is_still_read_as_pictures(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "hub").mkdir()
+    pq.write_table(pa.table({"image": [png(n) for n in range(6)], "text": ["red"] * 6}),
+                   tmp_path / "hub" / "metadata.parquet")
+    assert make(tmp_path / "hub").card["bottega"]["stages"]["kept"] == 6
 
 
 def test_a_table_of_another_shape_is_named(tmp_path: Path, make: Make) -> None:

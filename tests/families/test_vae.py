@@ -278,6 +278,14 @@ def test_a_map_of_codes_is_made_without_conditions() -> None:
     assert not any("condition" in name for name, _ in model.named_parameters())
     (varied,) = model.redraw(batch["images"], torch.tensor([-1, 2]), batch["text"], generators(2), controls=Controls())
     assert varied.shape == batch["images"].shape
+    nothing = torch.zeros(2, 6, dtype=torch.int64)
+    (made,) = model.draw(torch.tensor([-1, -1]), nothing, generators(2), controls=Controls())
+    assert made.shape == batch["images"].shape
+    for labels, text in ((torch.tensor([-1, 2]), nothing), (torch.tensor([-1, -1]), batch["text"])):
+        with pytest.raises(InputError, match="neither class nor caption"):
+            next(model.draw(labels, text, generators(2), controls=Controls()))
+        with pytest.raises(InputError, match="neither class nor caption"):
+            next(model.blend(labels, text, generators(2), 3, controls=Controls()))
 
 
 def test_captions_change_what_is_drawn() -> None:

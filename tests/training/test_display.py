@@ -18,3 +18,11 @@ def test_duration(seconds, text):
 def test_share_of_peak():
     display = Display("x", peak=1e9, flops=1e4)
     assert display.share(50_000) == 0.5
+
+
+def test_what_is_counted_has_its_name(capsys, monkeypatch):
+    monkeypatch.setattr("bottega.training.display._LINE_SECONDS", 0.0)
+    for items in ("tokens", "pictures"):
+        Display("x", peak=0, flops=1, items=items).update(step=1, progress=0.5, loss=1.0, rate=1234, seconds=1,
+                                                          watt_hours=lambda: 0.0)
+        assert f"1,234 {items}/s" in capsys.readouterr().err

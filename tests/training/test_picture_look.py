@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,9 +14,14 @@ from bottega.core.bundle import Bundle
 from bottega.core.errors import InputError
 from bottega.core.recipe import Recipe
 from bottega.data.pictures.prepare import prepare_pictures
+from bottega.evaluation.picture_report import few_steps, score_lines
 from bottega.evaluation.pictures import judge_pictures
-from bottega.training import picture_scores
-from bottega.training.picture_look import random_wishes, sheet_wishes, wishes
+from bottega.families.bases import open_generator
+from bottega.families.pictures import PictureGenerator
+from bottega.families.vae import VAE
+from bottega.generation.pictures import generators
+from bottega.training import picture_report, picture_scores
+from bottega.training.picture_look import random_wishes, sheet, sheet_wishes, wishes
 from bottega.training.picture_scores import answers, data_of, scores
 from bottega.training.run import make
 
@@ -62,6 +68,22 @@ def test_the_page_of_a_vae_shows_its_codes(vae: Bundle, home: Path) -> None:
     assert page.count("<svg ") == 3  # loss, mse and kl
 
 
+def test_the_sheet_of_a_vae_of_maps_shows_what_its_codes_keep(home: Path) -> None:
+    spatial = recipe("vae", 200, "maps", sample_every=0)
+    spatial = spatial.model_copy(update={"generator": spatial.generator.model_copy(update={"spatial": True})})
+    bundle = make(spatial, home=home)
+    data = data_of(bundle, home)
+    drawn = sheet(cast(PictureGenerator, open_generator(bundle)), data, bundle.controls, 0)
+    assert drawn.title == "What its codes keep"
+    assert "What its codes keep" in (home / "runs" / "maps" / "report.html").read_text()
+    vae = cast(VAE, open_generator(bundle))
+    real = data.codec.to_tensor(np.asarray(data.images("validation")[:64]))
+    again = vae.vary(real, 0.0, generators(0, range(64)))
+    assert float((again - real).square().mean()) < 0.5 * float(real.var())  # the sheet shows something to look at
+    with pytest.raises(InputError, match="neither class nor caption"):
+        scores(bundle, home, n=20)
+
+
 def test_the_page_of_a_diffusion_shows_its_steps_and_of_a_gan_both_players(home: Path) -> None:
     make(recipe("diffusion", 4, "flow", sample_every=0), home=home)
     page = (home / "runs" / "flow" / "report.html").read_text()
@@ -76,7 +98,6 @@ def test_the_page_of_a_diffusion_shows_its_steps_and_of_a_gan_both_players(home:
 def test_a_report_that_cannot_be_written_does_not_cost_the_model(home: Path,
                                                                  capsys: pytest.CaptureFixture[str]) -> None:
     from bottega.core.errors import ResourceError
-    from bottega.training import picture_report
 
     def full(*_: object) -> Path:
         raise ResourceError("the disk is full")
@@ -97,11 +118,30 @@ def test_scores_stand_beside_real_pictures_and_are_the_same_again(vae: Bundle, h
         kept.unlink()
     again = scores(vae, home, n=60, seed=3)
     assert found == again
+    assert few_steps(found) == ""  # a vae decodes once
     assert found["counts"]["made"] == 60
     named = found["scores"]
     assert named["shows class"]["real"]["value"] > 0.95
     assert named["frechet"]["made"]["value"] > 1.5 * named["frechet"]["real"]["value"]  # 60 steps teach little
     assert len(list((home / "cache" / "judges").iterdir())) == 1
+
+
+def test_the_price_of_few_steps_is_measured_and_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_scores, "judge_pictures", partial(judge_pictures, two_sample_steps=0))
+    spec = recipe("diffusion", 4, "mean", sample_every=0)
+    bundle = make(spec.model_copy(update={"generator": spec.generator.model_copy(update={"objective": "meanflow"})}),
+                  home=home, report=False)
+    found = scores(bundle, home, n=40)
+    few = found["few_steps"]
+    assert (few["steps"], few["many"]) == (2, 50)
+    assert few["figures"].keys() == {"frechet", "shows class"}
+    assert few["figures"]["frechet"]["few"] == found["scores"]["frechet"]["made"]["value"]
+    assert few["figures"]["frechet"]["few"] != few["figures"]["frechet"]["many"] > 0
+    told = few_steps(found)
+    assert "in 2 steps and in 50: frechet" in told
+    assert told in score_lines(found)
+    page = picture_report.write(bundle, data_of(bundle, home), home, found).read_text()
+    assert "what few steps cost" in page
 
 
 def test_evaluate_prints_scores_and_adds_them_to_the_page(vae: Bundle, home: Path, tmp_path: Path,

@@ -29,6 +29,8 @@ from bottega.core.validate import Strict, validate
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bottega.codecs.text import TextCodec
+
 FILE = "image_codec.json"
 PADDING, UNKNOWN = "<padding>", "<unknown>"  # no caption can hold these: "<" is a word of its own
 MAX_WORDS = 8192
@@ -92,6 +94,7 @@ class _Saved(Strict):
     classes: list[str]
     words: list[str] = Field(min_length=2, max_length=MAX_WORDS)
     text_length: int = Field(ge=0)
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class ImageCodec:
         classes: names; a label is an index into them, -1 is none.
         words: caption vocabulary; a token is an index into it.
         text_length: tokens of an encoded caption; 0 when there are no captions.
+        tokenizer: of an imported text encoder; captions are then written in its tokens + 1 and not in `words`.
     """
 
     kind: ClassVar[str] = "image"
@@ -116,6 +120,7 @@ class ImageCodec:
     classes: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=lambda: [PADDING, UNKNOWN])
     text_length: int = 0
+    tokenizer: TextCodec | None = None
 
     @staticmethod
     def of(picture: PictureSpec) -> ImageCodec:
@@ -137,10 +142,25 @@ class ImageCodec:
         return replace(self, classes=list(classes), words=[PADDING, UNKNOWN, *common],
                        text_length=min(self.text_length, longest))
 
+    def read_by(self, tokenizer: TextCodec, captions: Iterable[str], most: int) -> ImageCodec:
+        """Return a codec that writes captions in a tokenizer's tokens, as many as the longest of these has.
+
+        Raises:
+            DataError: there is no caption, or one has more than `most` tokens.
+        """
+        longest = max((len(tokens) for tokens in tokenizer.encode_batch(list(dict.fromkeys(captions)))), default=0)
+        if not 0 < longest <= most:
+            problem = f"the longest caption has {longest} tokens, the text encoder reads {most}" if longest else \
+                "there are no captions for the text encoder to read"
+            raise DataError(problem, where="generator.text_encoder",
+                            fix="lower codec.text_length" if longest else "give captions, or leave text_encoder out")
+        return replace(self, tokenizer=tokenizer, text_length=longest)
+
     @property
     def vocab(self) -> int:
-        """Number of tokens a caption is written in; 0 when there are no captions."""
-        return len(self.words) if self.text_length else 0
+        """Number of tokens a caption is written in, 0 (padding) included; 0 when there are no captions."""
+        known = self.tokenizer.vocab_size + 1 if self.tokenizer is not None else len(self.words)
+        return known if self.text_length else 0
 
     @cached_property
     def _word_ids(self) -> dict[str, int]:
@@ -184,6 +204,8 @@ class ImageCodec:
         Raises:
             InputError: it has more words than that.
         """
+        if self.tokenizer is not None:
+            return self._tokens(self.tokenizer, caption)
         words = split_words(caption)
         if len(words) > self.text_length:
             fix = (f"use at most {self.text_length} words and punctuation marks" if self.text_length
@@ -192,12 +214,21 @@ class ImageCodec:
                              f"{self.text_length}", where=caption[:80], fix=fix)
         return [self._word_ids.get(word, 1) for word in words] + [0] * (self.text_length - len(words))
 
+    def _tokens(self, tokenizer: TextCodec, caption: str) -> list[int]:
+        tokens = [number + 1 for number in tokenizer.encode(caption)]
+        if len(tokens) > self.text_length:
+            raise InputError(f"the text has {len(tokens)} tokens, this model reads {self.text_length}",
+                             where=caption[:80], fix=f"use at most {self.text_length} tokens")
+        return tokens + [0] * (self.text_length - len(tokens))
+
     def encode_texts(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the tokens of many captions; see `encode_text`."""
         return [self.encode_text(caption) for caption in captions]
 
     def unknown_words(self, caption: str) -> list[str]:
-        """Return the words of a caption that this codec has no token for."""
+        """Return the words of a caption that this codec has no token for; an imported tokenizer has one for all."""
+        if self.tokenizer is not None:
+            return []
         return [word for word in split_words(caption) if word not in self._word_ids]
 
     def shorten(self, caption: str) -> str:
@@ -252,7 +283,12 @@ class ImageCodec:
 
     def describe(self) -> dict[str, Any]:
         """Return everything the codec knows as JSON-ready data."""
-        return {"kind": self.kind, **asdict(self), "background": list(self.background)}
+        own = asdict(replace(self, tokenizer=None))
+        if self.tokenizer is None:
+            del own["tokenizer"]  # what was made before there were any keeps its digest
+        else:
+            own["tokenizer"] = digest_json(self.tokenizer.data)
+        return {"kind": self.kind, **own, "background": list(self.background)}
 
     @cached_property
     def digest(self) -> str:
@@ -260,8 +296,11 @@ class ImageCodec:
         return digest_json(self.describe())
 
     def save(self, folder: Path) -> None:
-        """Write image_codec.json."""
+        """Write image_codec.json, and the files of an imported tokenizer."""
         write_json(folder / FILE, {"format": 1, **self.describe()})
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
+            write_json(folder / "generation_config.json", {"eos_token_id": self.tokenizer.eos})  # some name none else
 
     @classmethod
     def load(cls, folder: Path) -> ImageCodec:
@@ -269,13 +308,24 @@ class ImageCodec:
 
         Raises:
             InputError: there is no image_codec.json.
-            CorruptError: it is not one of ours.
+            CorruptError: it is not one of ours, or its tokenizer is another one.
         """
         saved = validate(_Saved, read_json(folder / FILE), where=str(folder / FILE), error=CorruptError)
         if saved.words[:2] != [PADDING, UNKNOWN] or len(set(saved.words)) != len(saved.words):
             raise CorruptError(f"the words of {folder / FILE} are not a vocabulary", where=str(folder),
                                fix="restore the file or make the model again")
-        return cls(**saved.model_dump(exclude={"format", "kind"}))
+        return cls(**saved.model_dump(exclude={"format", "kind", "tokenizer"}),
+                   tokenizer=_tokenizer(folder, saved.tokenizer) if saved.tokenizer else None)
+
+
+def _tokenizer(folder: Path, digest: str) -> TextCodec:
+    from bottega.codecs.text import TextCodec
+
+    tokenizer = TextCodec.load(folder)
+    if digest_json(tokenizer.data) != digest:
+        raise CorruptError(f"the tokenizer in {folder} is not the one that {FILE} names", where=str(folder),
+                           fix="restore the file or make the model again")
+    return tokenizer
 
 
 def split_words(caption: str) -> list[str]:

@@ -54,6 +54,9 @@ def train(
     typer.secho(f"\n{bundle.name} is ready: {bundle.path}", bold=True)
     for name, value in bundle.meta.get("metrics", {}).items():
         typer.echo(f"  {name:24} {value:.4g}" if isinstance(value, float) else f"  {name:24} {value}")
+    if bundle.meta.get("codec") == "image" and bundle.meta["derived"].get("spatial"):
+        typer.echo(f"try it: bottega train a recipe of diffusion with generator.latents={bundle.name}")
+        return
     if bundle.meta.get("codec") == "image":
         typer.echo(f'try it: bottega generate "" --model {bundle.name} --n 9 --grid')
         return

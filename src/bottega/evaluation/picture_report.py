@@ -68,7 +68,9 @@ def score_lines(judged: Mapping[str, Any]) -> list[str]:
     """Return the scores as a table of plain lines, then what was compared, then the warnings."""
     rows = [_HEADING, *((f"{row.name} {row.wanted}", row.made, row.real, row.gaussian, "yes" if row.as_real else "no")
                         for row in score_rows(judged))]
-    return [*_aligned(rows), compared(judged), *(f"warning: {warning}" for warning in judged["warnings"])]
+    price = few_steps(judged)
+    return [*_aligned(rows), compared(judged), *([price] if price else []),
+            *(f"warning: {warning}" for warning in judged["warnings"])]
 
 
 def compared(judged: Mapping[str, Any]) -> str:
@@ -80,6 +82,19 @@ def compared(judged: Mapping[str, Any]) -> str:
             f"'real' are {source}, 'gaussian' knows only means and covariances of the pixels; "
             + (f"the judge is right on held-out pictures: {seen}" if seen else
                "the judge has no labels and compares pixels"))
+
+
+def few_steps(judged: Mapping[str, Any]) -> str:
+    """Return what drawing in few steps costs beside many, in a sentence; empty where that was not measured."""
+    found = judged.get("few_steps")
+    if found is None:
+        return ""
+    figures = dict(found["figures"])
+    frechet = figures.pop("frechet")
+    times = f" ({frechet['few'] / frechet['many']:.2f} times)" if frechet["many"] else ""
+    said = [f"frechet {number(frechet['few'])} and {number(frechet['many'])}{times}",
+            *(f"{name} {pair['few']:.1%} and {pair['many']:.1%}" for name, pair in figures.items())]
+    return f"what few steps cost, in {found['steps']} steps and in {found['many']}: {'; '.join(said)}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -21,7 +21,7 @@ from bottega.core.files import write_atomic
 from bottega.core.lineage import Lineage
 from bottega.core.request import Step
 from bottega.evaluation.charts import Series, bars, line_chart, number
-from bottega.evaluation.picture_report import Drawn, compared, score_rows
+from bottega.evaluation.picture_report import Drawn, compared, few_steps, score_rows
 
 _VISIBLE = {"\n", "\t", "\u200c", "\u200d"}  # the joiners are part of writing many languages and emoji
 
@@ -253,7 +253,7 @@ def render(data: ReportData) -> str:
         curves={stage.name: _curves(stage, data.baselines) for stage in trained},
         pictured=[stage for stage in data.stages if stage.drawn or stage.judged],
         metrics=_metric_rows(data.stages), measured=[stage for stage in data.stages if stage.metrics],
-        samples=_sample_rows(data.stages), score_rows=score_rows, compared=compared,
+        samples=_sample_rows(data.stages), score_rows=score_rows, compared=compared, few_steps=few_steps,
         money=lambda cost: _money(cost, data.price_per_kwh))
     return visible(page)
 

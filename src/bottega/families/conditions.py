@@ -1,7 +1,8 @@
 """What a picture should show, as vectors: class, caption, time. `pytest tests/families/test_diffusion.py` runs it.
 
 A class is a row of a table. A caption goes through a small bidirectional transformer trained with the pictures, so that
-"a red star above a blue one" and "a blue star above a red one" differ. One learned state each stands for "anything":
+"a red star above a blue one" and "a blue star above a red one" differ; with an imported text encoder the same small
+transformer stands on that one's states. One learned state each stands for "anything":
 it takes the condition's place when it is dropped in training and when a picture is drawn without one.
 """
 
@@ -105,32 +106,38 @@ class ConditionEncoder(nn.Module):
         width: of the vector.
         words_width: of the words' states.
         layers: of the caption's transformer.
+        read: width of the states of an imported text encoder, which take the place of a table of words; 0: none.
     """
 
     def __init__(self, classes: int, vocab: int, text_length: int, width: int, words_width: int,
-                 layers: int) -> None:
+                 layers: int, read: int = 0) -> None:
         super().__init__()
-        self.classes, self.vocab, self.width = classes, vocab, width
+        self.classes, self.vocab, self.width, self.read = classes, vocab, width, read
         if classes:
             self.labels = nn.Embedding(classes + 1, width)  # the last row: any class
             nn.init.normal_(self.labels.weight, std=0.5)
         if vocab:
-            self.words = nn.Embedding(vocab + 1, words_width)  # the last row: any caption
+            self.words = nn.Embedding(1 if read else vocab + 1, words_width)  # the last row: any caption
             self.places = nn.Embedding(text_length + 1, words_width)
             nn.init.normal_(self.words.weight)
+            if read:
+                self.enter = nn.Linear(read, words_width, bias=False)
+                init_matrix(self.enter.weight)
             nn.init.normal_(self.places.weight)
             self.layers = nn.ModuleList(_WordLayer(words_width) for _ in range(layers))
             self.norm = RMSNorm(words_width, _EPS)
             self.pool = nn.Linear(words_width, width, bias=False)
             init_matrix(self.pool.weight)
 
-    def forward(self, labels: Tensor, text: Tensor, dropped: Tensor | None = None) -> ConditionStates:
+    def forward(self, labels: Tensor, text: Tensor, dropped: Tensor | None = None,
+                states: Tensor | None = None) -> ConditionStates:
         """Return the condition of labels int64 [B] (-1: any) and text int64 [B, T] (0: padding; all 0: any).
 
         Args:
             labels: class numbers.
             text: word numbers.
             dropped: bool [B]: rows whose condition is left out.
+            states: [B, T, read]: the text as an imported text encoder reads it, where there is one.
         """
         if dropped is not None:
             labels = labels.masked_fill(dropped, -1)
@@ -144,11 +151,16 @@ class ConditionEncoder(nn.Module):
         words = torch.cat((start, text), 1)
         seen = words != 0
         cos, sin = rotary_tables(torch.arange(words.shape[1], device=words.device), _HEAD, 100.0)
-        states = self.words(words) + self.places.weight[:words.shape[1]]
+        if self.read:
+            assert states is not None
+            entered = torch.cat((self.words(torch.zeros_like(start)), self.enter(states)), 1)
+        else:
+            entered = self.words(words)
+        x = entered + self.places.weight[:words.shape[1]]
         for layer in self.layers:
-            states = layer(states, cos, sin, seen[:, None, None])
-        states = self.norm(states) * seen.unsqueeze(-1)
-        return ConditionStates(vector + self.pool(states.sum(1) / seen.sum(1, keepdim=True)), states, seen)
+            x = layer(x, cos, sin, seen[:, None, None])
+        x = self.norm(x) * seen.unsqueeze(-1)
+        return ConditionStates(vector + self.pool(x.sum(1) / seen.sum(1, keepdim=True)), x, seen)
 
 
 class Times(nn.Module):

@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bottega.core.errors import ControlError, InputError
@@ -23,6 +23,7 @@ from bottega.families.base import Batch, Loss
 from bottega.families.conditions import ConditionStates, filled, joined
 from bottega.families.diffusion_network import Denoiser, DiffusionConfig
 from bottega.families.ema import EMA
+from bottega.families.transformer import Transformer
 from bottega.families.vae import VAE
 
 _VARIATION = 0.6  # strength when none is said: the shapes change, the composition stays
@@ -45,6 +46,10 @@ class Diffusion(pictures.PictureGenerator):
         super().__init__(config)
         self.denoiser = Denoiser(config)
         self.latents = VAE(config.latents).requires_grad_(False) if config.latents else None
+        self.text_encoder: Transformer | None = None
+        if config.text_encoder and config.vocab:
+            self.text_encoder = Transformer(config.text_encoder).requires_grad_(False)
+            self.text_encoder.register_module("lm_head", nn.Identity())  # it reads and does not write
         self.average = EMA(self.denoiser, config.ema)
 
     @property
@@ -66,8 +71,22 @@ class Diffusion(pictures.PictureGenerator):
         self.denoiser.load_state_dict(self.averaged.state_dict())
 
     def flops_per_item(self, context: int = 0) -> float:
-        """Return floating-point operations of one call of the denoiser for one picture."""
-        return self.denoiser.flops()
+        """Return floating-point operations of one call of the denoiser for one picture, its caption read once."""
+        if self.text_encoder is None:
+            return self.denoiser.flops()
+        shape, length = self.text_encoder.config, self.config.text_length
+        word = self.text_encoder.flops_per_item(length) - 2 * shape.vocab_size * shape.width
+        return self.denoiser.flops() + word * length
+
+    @torch.no_grad()
+    def read(self, text: Tensor) -> Tensor | None:
+        """Return captions int64 [B, T] (its tokens + 1, 0 is padding) as the imported text encoder reads them.
+
+        [B, T, its width]; None without one. It looks back only, so that padding behind a caption changes nothing.
+        """
+        if self.text_encoder is None or not text.shape[1]:
+            return None
+        return self.text_encoder.hidden((text - 1).clamp_min(0))
 
     @property
     def encodes(self) -> bool:
@@ -118,7 +137,7 @@ class Diffusion(pictures.PictureGenerator):
         t = flow.logit_normal(flow.stratified(count, chance, device), self.config.time_mean, self.config.time_spread)
         noise = torch.randn(x.shape, generator=chance, device=device)
         dropped = torch.rand(count, device=device) < self.config.drop if self.training else None
-        states = network.encode(batch["labels"], batch["text"], dropped)
+        states = network.encode(batch["labels"], batch["text"], dropped, self.read(batch["text"]))
         z = flow.mix(x, noise, t)
         far = count // _FAR if self.training and self.config.objective == "meanflow" else 0
         near = network(z[far:], t[far:], torch.zeros_like(t[far:]), states.rows(far, count))
@@ -178,7 +197,7 @@ class Diffusion(pictures.PictureGenerator):
         self.check_conditions(labels, text, rng)
         noise = pictures.pixel_noise(rng, self.config.shape, self.device)
         wishes = self._wishes(labels, text, negative, self._scale(controls), exact)
-        yield from self._walk(noise, wishes, flow.schedule(self._steps(controls)), controls, exact)
+        yield from self._walk(noise, wishes, flow.schedule(self.steps(controls)), controls, exact)
 
     @torch.no_grad()
     def redraw(self, images: Tensor, labels: Tensor, text: Tensor, rng: list[torch.Generator], *, controls: Controls,
@@ -204,7 +223,7 @@ class Diffusion(pictures.PictureGenerator):
             mask = self._check_mask(mask, len(images))
         strength = controls.strength if controls.strength is not None else _VARIATION if mask is None else 1.0
         noise = pictures.pixel_noise(rng, self.config.shape, self.device)
-        steps = math.ceil(self._steps(controls) * strength)  # a shorter way takes fewer steps of about the same length
+        steps = math.ceil(self.steps(controls) * strength)  # a shorter way takes fewer steps of about the same length
         if not steps:
             yield images
             return
@@ -235,9 +254,10 @@ class Diffusion(pictures.PictureGenerator):
         starts = torch.cat([flow.slerp(noise[:1], noise[1:], share) for share in shares])
         ends = self._wishes(labels, text, None, self._scale(controls), exact=True)
         wishes = [joined([states.rows(0, 1).between(states.rows(1, 2), share) for share in shares]) for states in ends]
-        yield from self._walk(starts, wishes, flow.schedule(self._steps(controls)), controls, exact=True)
+        yield from self._walk(starts, wishes, flow.schedule(self.steps(controls)), controls, exact=True)
 
-    def _steps(self, controls: Controls) -> int:
+    def steps(self, controls: Controls) -> int:
+        """Return how many steps a picture takes under these controls."""
         return controls.steps or (2 if self.config.objective == "meanflow" else 8)
 
     def _scale(self, controls: Controls) -> float:
@@ -266,9 +286,12 @@ class Diffusion(pictures.PictureGenerator):
             text, plain = (F.pad(part, (0, longest - part.shape[1])) for part in (text, plain))
         asked = [(labels, text)] if scale == 1 else [(labels, text), (torch.full_like(labels, -1), plain)]
         size = _BLOCK if exact else len(labels)
-        return [joined([self.averaged.encode(filled(labels[first:first + size], size),
-                                             filled(text[first:first + size], size))
+        return [joined([self._encoded(filled(labels[first:first + size], size), filled(text[first:first + size], size))
                         for first in range(0, len(labels), size)]).rows(0, len(labels)) for labels, text in asked]
+
+    def _encoded(self, labels: Tensor, text: Tensor) -> ConditionStates:
+        states: ConditionStates = self.averaged.encode(labels, text, None, self.read(text))
+        return states
 
     def _walk(self, z: Tensor, wishes: list[ConditionStates], times: list[float], controls: Controls, exact: bool,
               known: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from bottega.families.autoencoder import VAEConfig
 from bottega.families.conditions import ConditionEncoder, ConditionStates, Times
 from bottega.families.config import pick
 from bottega.families.denoisers import DiT, UNet
+from bottega.families.transformer_config import TransformerConfig
 
 _COARSEST = 8  # places a side of a U-Net's last grid, at most: there attention sees all of them
 
@@ -34,6 +35,8 @@ class DiffusionConfig(pictures.PictureConfig):
         ema: largest decay of the averaged weights, which draw.
         time_mean, time_spread: of the logit of the training times; a positive mean trains more on noise.
         latents: the spatial autoencoder whose codes are denoised instead of pixels; a recipe names its model.
+        text_encoder: the language model, never changed, through which captions are read; a recipe names a transformer
+            of the workshop. None: a table of the training captions' words.
         objective: `flow`, or `meanflow` for one or two steps a picture at about twice the work a training step.
     """
 
@@ -50,6 +53,7 @@ class DiffusionConfig(pictures.PictureConfig):
     time_mean: float = 0.0
     time_spread: float = Field(default=1.0, gt=0)
     latents: VAEConfig | None = None
+    text_encoder: TransformerConfig | None = None
     objective: Literal["flow", "meanflow"] = "flow"
 
     @property
@@ -128,8 +132,9 @@ class Denoiser(nn.Module):
         dit = config.denoiser == "dit"
         vector = config.width if dit else 4 * config.width
         words = config.words_width if config.vocab else 0
+        self.read = config.text_encoder.width if config.text_encoder and config.vocab else 0
         self.encode = ConditionEncoder(config.classes, config.vocab, config.text_length, vector, config.words_width,
-                                       config.words_layers)
+                                       config.words_layers, read=self.read)
         self.times = Times(vector)
         self.spans = Times(vector) if config.objective == "meanflow" else None
         self.network: UNet | DiT = (
@@ -160,4 +165,5 @@ class Denoiser(nn.Module):
         labels, text = (torch.zeros(shape, dtype=torch.int64, device=device)
                         for shape in ((1,), (1, self.config.text_length)))
         z, t = torch.zeros(1, *self.config.shape, device=device), torch.zeros(1, device=device)
-        return pictures.count_flops(lambda: self(z, t, t, self.encode(labels, text)))
+        states = torch.zeros(1, self.config.text_length, self.read, device=device) if self.read else None
+        return pictures.count_flops(lambda: self(z, t, t, self.encode(labels, text, None, states)))

@@ -135,11 +135,21 @@ class VAE(PictureGenerator):
     @torch.inference_mode()
     def draw(self, labels: Tensor, text: Tensor, rng: list[torch.Generator], *,
              controls: Controls) -> Iterator[Tensor]:
-        """Make pictures from drawn codes; see `PictureGenerator.draw`. `temperature` scales the codes."""
+        """Make pictures from drawn codes; see `PictureGenerator.draw`. `temperature` scales the codes.
+
+        Raises:
+            InputError: also for a class or caption when the codes are maps: those are told none.
+        """
         self.check_conditions(labels, text, rng)
+        self._refuse_words(labels, text)
         heat = 1.0 if controls.temperature is None else controls.temperature
         z = pixel_noise(rng, self.config.latent_shape, self.device) * heat
         yield self._one_by_one(z, self.with_class(labels, text, rng), text)
+
+    def _refuse_words(self, labels: Tensor, text: Tensor) -> None:
+        if self.config.spatial and (bool((labels >= 0).any()) or bool((text != 0).any())):
+            raise InputError("a vae of maps of codes is told neither class nor caption", where="prompt",
+                             fix="train a diffusion model on its codes (generator.latents=NAME) and ask that one")
 
     def _one_by_one(self, z: Tensor, labels: Tensor | None, text: Tensor | None) -> Tensor:
         """Decode and clip each code alone: the order of sums may follow the size of a batch, and bytes must not."""
@@ -157,6 +167,7 @@ class VAE(PictureGenerator):
         Codes go along the sphere, conditions along a straight line; the ends are the pictures that `draw` makes.
         """
         self.check_walk(labels, text, rng, count)
+        self._refuse_words(labels, text)
         heat = 1.0 if controls.temperature is None else controls.temperature
         z = pixel_noise(rng, self.config.latent_shape, self.device) * heat
         labels, text = self.with_class(labels, text, rng).to(z.device), text.to(z.device)

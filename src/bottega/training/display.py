@@ -17,6 +17,7 @@ from bottega.core.progress import is_quiet, say
 if TYPE_CHECKING:
     from rich.live import Live
 
+ITEMS = {"pictures": "pictures", "tables": "rows", "graphs": "graphs"}  # what an objective counts, if not tokens
 _BARS = "▁▂▃▄▅▆▇█"
 _LIVE_SECONDS, _LINE_SECONDS = 0.25, 10.0
 
@@ -49,10 +50,11 @@ class Display:
         title: name of the run.
         peak: measured FLOP/s of the machine in the run's precision, 0 when not known.
         flops: training FLOP a token.
+        items: what is counted: tokens, pictures, rows.
     """
 
-    def __init__(self, title: str, *, peak: float, flops: float) -> None:
-        self.title, self.peak, self.flops = title, peak, flops
+    def __init__(self, title: str, *, peak: float, flops: float, items: str = "tokens") -> None:
+        self.title, self.peak, self.flops, self.items = title, peak, flops, items
         self._losses: list[float] = []
         self._last = time.perf_counter()
         self._live: Live | None = None
@@ -99,7 +101,7 @@ class Display:
         left = seconds / progress - seconds if progress > 0 else 0.0
         peak = f"  {self.share(rate):.0%} of peak" if self.peak else ""
         line = (f"{self.title} {progress:4.0%}  step {step}  loss {sum(recent) / len(recent):.3f}  "
-                f"{rate:,.0f} tokens/s{peak}")
+                f"{rate:,.0f} {self.items}/s{peak}")
         rest = f"{duration(left)} left  ≤{watt_hours():.2f} Wh"
         if self._live is None:
             say(f"{line}  {rest}")

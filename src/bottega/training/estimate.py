@@ -229,7 +229,7 @@ def _model(recipe: Recipe, home: Path) -> Generator:
     if recipe.codec.kind == "image":
         from bottega.codecs.image import ImageCodec, PictureSpec
         from bottega.core.validate import validate
-        from bottega.training.media import build_pictures
+        from bottega.training.picture_models import build_pictures
 
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
         with torch.device("meta"):

@@ -26,7 +26,7 @@ from bottega.objectives.base import Lively, Objective
 from bottega.training import checkpoint
 from bottega.training.choices import Choices, choose, optimisers, signature
 from bottega.training.compilation import compiled_loss, compiler_cache
-from bottega.training.display import Display, duration
+from bottega.training.display import ITEMS, Display, duration
 from bottega.training.interrupt import stop_requests
 from bottega.training.metrics import HISTORY, MetricsLog, read_history
 from bottega.training.optim import Optimiser
@@ -155,7 +155,9 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
         stopping = stack.enter_context(stop_requests())
         log = MetricsLog(run, step)
         stack.callback(log.close)
-        display = stack.enter_context(Display(run.name, peak=notebook.peak(choices.precision), flops=flops))
+        items = ITEMS.get(objective.kind, "tokens")
+        display = stack.enter_context(Display(run.name, peak=notebook.peak(choices.precision), flops=flops,
+                                              items=items))
 
         def look(final: bool = False) -> dict[str, float]:
             began = time.perf_counter()
@@ -227,7 +229,7 @@ def train(objective: Objective, spec: TrainingSpec, *, run: Path, seed: int, res
     if not final.finished:
         raise Interrupted(f"stopped after step {step}; everything is saved in {folder}",
                           fix="run the same command to go on, 'bottega train' with --resume")
-    say(f"{run.name}: {step} steps, {tokens:,} tokens in {duration(final.seconds)}, "
+    say(f"{run.name}: {step} steps, {tokens:,} {items} in {duration(final.seconds)}, "
         f"{final.cost.energy_wh_low:.2f}-{final.cost.energy_wh_high:.2f} Wh")
     return _result(final, run, cost_before)
 

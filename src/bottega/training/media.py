@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +16,8 @@ import torch
 from bottega import families, objectives
 from bottega.codecs.image import ImageCodec, PictureSpec
 from bottega.codecs.text import TextCodec
-from bottega.core.bundle import Bundle, find_bundle
-from bottega.core.errors import BottegaError, DataError, InputError, RecipeError
+from bottega.core.bundle import Bundle
+from bottega.core.errors import BottegaError, DataError, RecipeError
 from bottega.core.files import atomic_dir, digest_json, verify_manifest
 from bottega.core.progress import say, timed
 from bottega.core.recipe import Recipe
@@ -28,14 +29,12 @@ from bottega.data.pictures.dataset import PictureDataset
 from bottega.data.pictures.prepare import prepare_pictures
 from bottega.data.pipeline import prepare
 from bottega.families.base import Generator
-from bottega.families.diffusion import Diffusion
-from bottega.families.pictures import PictureGenerator
-from bottega.families.vae import VAE
 from bottega.objectives.base import Objective
 from bottega.training import picture_look, picture_report, reward_report, text_objectives
 from bottega.training.beside import Beside
 from bottega.training.media_graphs import Graphs
 from bottega.training.media_tables import Tables
+from bottega.training.picture_models import build_pictures, text_encoder_of
 from bottega.training.sizes import Sizes
 from bottega.training.starting import check_base, started
 
@@ -239,11 +238,19 @@ class Pictures:
         recipe.controls.require(family.understands, recipe.generator.family)
 
     def dataset(self, recipe: Recipe, base: Bundle | None, home: Path) -> PictureDataset[ImageCodec]:
-        """See `Medium.dataset`."""
+        """See `Medium.dataset`; its codec is the one that the model reads captions with."""
         if base is not None:
-            return prepare_pictures(recipe.data, ImageCodec.load(base.path), home=home, seed=recipe.seed, known=True)
+            known = ImageCodec.load(base.path)
+            found = prepare_pictures(recipe.data, replace(known, tokenizer=None), home=home, seed=recipe.seed,
+                                     known=True)
+            return found if known.tokenizer is None else found.with_codec(known)
         shape = validate(PictureSpec, recipe.codec.overrides, where="codec")
-        return prepare_pictures(recipe.data, ImageCodec.of(shape), home=home, seed=recipe.seed)
+        found = prepare_pictures(recipe.data, ImageCodec.of(shape), home=home, seed=recipe.seed)
+        reader = text_encoder_of(recipe, home)
+        if reader is None:
+            return found
+        captions = [*found.captions("train"), *found.captions("validation")]
+        return found.with_codec(found.codec.read_by(TextCodec.load(reader.path), captions, int(reader.meta["context"])))
 
     def codec(self, recipe: Recipe, dataset: PictureDataset[ImageCodec], base: Bundle | None,
               home: Path) -> ImageCodec:
@@ -279,45 +286,6 @@ class Pictures:
     def report(self, bundle: Bundle, dataset: PictureDataset[ImageCodec], home: Path) -> None:
         """Write the run's report.html."""
         say(f"report: {picture_report.write(bundle, dataset, home)}")
-
-
-def build_pictures(recipe: Recipe, codec: ImageCodec, home: Path) -> PictureGenerator:
-    """Return a fresh generator of a codec's pictures; weights are drawn from torch's global generator.
-
-    Raises:
-        RecipeError: unknown family or key, or a bad value.
-        InputError: `generator.latents` names no autoencoder.
-    """
-    family = families.picture_family(recipe.generator.family)
-    facts = {"channels": codec.channels, "size": (codec.height, codec.width), "classes": len(codec.classes),
-             "vocab": codec.vocab, "text_length": codec.text_length if codec.vocab else 0}
-    config: Any = family.Config
-    keys, bundle = recipe.generator.overrides, latents_of(recipe, home)
-    if bundle is None:
-        return family(config.derive(recipe.generator.depth, facts, keys))
-    with torch.device("cpu"):  # also where the rest is built without memory
-        vae = VAE.load(bundle.path)
-    model = family(config.derive(recipe.generator.depth, facts, {**keys, "latents": vae.config}))
-    if isinstance(model, Diffusion) and model.latents is not None and model.device.type != "meta":
-        model.latents.load_state_dict(vae.state_dict())
-    return model
-
-
-def latents_of(recipe: Recipe, home: Path) -> Bundle | None:
-    """Return the autoencoder that a recipe of diffusion names in `generator.latents`.
-
-    Raises:
-        InputError: there is no such model, or it is no vae.
-        CorruptError: its files do not verify.
-    """
-    name = recipe.generator.overrides.get("latents")
-    if not isinstance(name, str) or recipe.codec.kind != "image" or recipe.generator.family != "diffusion":
-        return None
-    bundle = Bundle.open(find_bundle(name, home / "models"))
-    if bundle.meta.get("family") != "vae":
-        raise InputError(f"'{name}' is a model of family {bundle.meta.get('family')}, not a vae",
-                         where="generator.latents", fix="name a vae trained with generator.spatial=true")
-    return bundle
 
 
 MEDIA: dict[str, Medium] = {"text": Texts(), "image": Pictures(), "table": Tables(), "graph": Graphs()}

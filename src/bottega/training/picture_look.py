@@ -127,7 +127,15 @@ def draw_all(generator: PictureGenerator, codec: ImageCodec, wished: Wishes, con
 
 
 def sheet(generator: PictureGenerator, data: Data, controls: Controls, seed: int) -> Drawn:
-    """Draw a contact sheet: a row a class; or held-out pictures, each with what is made of its caption beside it."""
+    """Draw a contact sheet: a row a class; or held-out pictures, each with what is made of its caption beside it.
+
+    Of a vae made for another generator held-out pictures and what their codes keep of them: codes that nobody learned
+    to draw are no pictures.
+    """
+    from bottega.families.vae import VAE
+
+    if isinstance(generator, VAE) and generator.config.spatial:
+        return _kept_by_codes(generator, data, seed)
     wished = sheet_wishes(data)
     made = draw_all(generator, data.codec, wished, controls, seed)
     if data.codec.classes:
@@ -141,6 +149,19 @@ def sheet(generator: PictureGenerator, data: Data, controls: Controls, seed: int
     else:
         pixels, about = contact_sheet(made, _COLUMNS), "drawn without a wish"
     return Drawn("What it draws", f"{about}; seed {seed}, not picked by hand", data.codec.png(pixels))
+
+
+def _kept_by_codes(vae: Any, data: Data, seed: int) -> Drawn:
+    """Return a sheet of held-out pictures, spread evenly, each with its code decoded again to the right."""
+    count = data.size("validation")
+    few = min(count, _ROWS * _COLUMNS // 4)
+    real = np.asarray(data.images("validation")[np.arange(few, dtype=np.int64) * count // few])
+    images = data.codec.to_tensor(real).to(vae.device)
+    again = data.codec.to_pixels(vae.vary(images, 0.0, generators(seed, range(few))))
+    pairs = np.stack([real, again], axis=1).reshape(-1, *real.shape[1:])
+    pixels = contact_sheet(pairs, _COLUMNS, ["real", "its code"] * few)
+    return Drawn("What its codes keep", "held-out pictures, each with what its code keeps of it to the right; a "
+                 "diffusion model with generator.latents draws new codes", data.codec.png(pixels))
 
 
 def looks(generator: PictureGenerator, data: Data, controls: Controls, seed: int) -> list[Drawn]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from bottega.codecs.image import ImageCodec
 from bottega.core.bundle import Bundle
 from bottega.core.errors import DataError, InputError
 from bottega.core.files import digest_json, read_json, write_json
@@ -22,11 +23,13 @@ from bottega.evaluation.picture_judges import kept_judge
 from bottega.evaluation.picture_prompts import Answers, scene_answers
 from bottega.evaluation.pictures import judge_pictures
 from bottega.families.bases import open_generator
+from bottega.families.diffusion import Diffusion
 from bottega.families.pictures import PictureGenerator
 from bottega.training.media import MEDIA
 from bottega.training.picture_look import Data, draw_all, random_wishes
 
 CACHE = "evaluations"  # below the workshop's cache
+_MANY = 50  # steps of denoising that fewer ones are compared with
 
 
 def data_of(bundle: Bundle, home: Path) -> Data:
@@ -41,12 +44,18 @@ def data_of(bundle: Bundle, home: Path) -> Data:
         raise InputError(f"{bundle.name} {what}: there are no held-out pictures to compare it with",
                          fix="name a model of pictures that 'bottega train' made")
     recipe = validate(Recipe, bundle.meta["recipe"], where=str(bundle.path), error=InputError)
+    codec = ImageCodec.load(bundle.path)
+    if codec.tokenizer is not None:  # the model has its text encoder inside; the one it was made from may be gone
+        recipe = recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"text_encoder": None})})
     data: Data = MEDIA["image"].dataset(recipe, bundle if recipe.base else None, home)
-    return data
+    return data if codec.tokenizer is None else data.with_codec(codec)
 
 
 def scores(bundle: Bundle, home: Path, *, n: int = 500, seed: int = 0) -> dict[str, Any]:
     """Draw pictures with a model and judge them; see `judge_pictures` for the result.
+
+    Of a diffusion that draws in fewer than 50 steps also `few_steps`: its `steps`, the `many` it is compared with, and
+    `figures`, name → `few` and `many`: the Fréchet distance and the prompt's following of the same wishes either way.
 
     Args:
         bundle: a finished model.
@@ -74,6 +83,14 @@ def scores(bundle: Bundle, home: Path, *, n: int = 500, seed: int = 0) -> dict[s
     with timed(f"comparing {n} pictures of {bundle.name} with real ones"):
         found = judge_pictures(train, test, made, train_labels=train_labels, test_labels=test_labels, asked=asked,
                                judge=judge, seed=seed)
+    if isinstance(generator, Diffusion) and generator.steps(bundle.controls) < _MANY:
+        many = draw_all(generator, data.codec, wished, bundle.controls.model_copy(update={"steps": _MANY}), seed,
+                        f"drawing in {_MANY} steps")
+        slow = judge_pictures(train, test, many, train_labels=train_labels, test_labels=test_labels, asked=asked,
+                              judge=judge, seed=seed, two_sample_steps=0)["scores"]
+        found["few_steps"] = {"steps": generator.steps(bundle.controls), "many": _MANY, "figures": {
+            name: {"few": score["made"]["value"], "many": slow[name]["made"]["value"]}
+            for name, score in found["scores"].items() if name == "frechet" or name.startswith("shows ")}}
     found["model"], found["controls"] = bundle.digest, bundle.controls.model_dump(mode="json", exclude_none=True)
     write_json(kept, found)
     return found

@@ -30,7 +30,8 @@ from bottega.training.beside import Beside
 from bottega.training.card import model_card
 from bottega.training.estimate import estimate, truth
 from bottega.training.loop import RESOLVED, TrainResult, train
-from bottega.training.media import MEDIA, latents_of
+from bottega.training.media import MEDIA
+from bottega.training.picture_models import latents_of, text_encoder_of
 from bottega.training.sizes import Sizes
 from bottega.training.starting import check_adapter, put_adapter
 from bottega.training.text_objectives import advisor_of
@@ -51,6 +52,7 @@ class _Parts:
     codec: Any
     base: Bundle | None
     latents: Bundle | None
+    text_encoder: Bundle | None
     advisor: Bundle | None  # distil's teacher, or the judge of a reward
     settings: Any
 
@@ -66,6 +68,7 @@ class _Parts:
                 "base": self.base.digest if self.base else None,
                 **({"adapter": recipe["adapter"]} if self.recipe.adapter else {}),
                 **({"latents": self.latents.digest} if self.latents else {}),
+                **({"text_encoder": self.text_encoder.digest} if self.text_encoder else {}),
                 **({"advisor": self.advisor.digest} if self.advisor else {}), "bottega": bottega.__version__}
 
 
@@ -102,7 +105,8 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         raise RecipeError(f"the model '{recipe.name}' cannot be its own base", where="base", fix="give another name")
     dataset = medium.dataset(recipe, base, home)
     codec = medium.codec(recipe, dataset, base, home)
-    parts = _Parts(recipe, dataset, codec, base, latents_of(recipe, home), advisor_of(recipe, home), settings)
+    parts = _Parts(recipe, dataset, codec, base, latents_of(recipe, home), text_encoder_of(recipe, home),
+                   advisor_of(recipe, home), settings)
     facts = parts.facts()
     if target.exists():
         finished = _unchanged(target, digest_json(facts)) if reuse else None
@@ -125,8 +129,9 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
     beside = medium.finish(recipe, generator, codec, dataset, base, home, resume=resume)
     compared = truth(guess, result, family=generator.family, kind=kind, home=home)
     write_json(run / RESOLVED, {**read_json(run / RESOLVED), "truth": compared})
+    told = {name.replace("token", guess.item): pair for name, pair in compared.items() if name != "watt_hours"}
     say("expected / true: " + ", ".join(f"{name} {pair['expected']:.3g} / {pair['true']:.3g}"
-                                        for name, pair in compared.items() if name != "watt_hours"))
+                                        for name, pair in told.items()))
     bundle = _bundle(parts, generator, result, guess.derived, digest_json(facts), target, meter, beside)
     if not report:
         return bundle
@@ -194,7 +199,7 @@ def _bundle(parts: _Parts, generator: Generator, result: TrainResult, derived: d
         meta["adapter"] = adapter_meta(base, recipe.adapter)
     parents = [Parent(kind="dataset", name=", ".join(recipe.data.sources), digest=parts.dataset.lineage.digest)]
     licences = list(parts.dataset.lineage.licences)
-    for model in (base, parts.latents, parts.advisor):
+    for model in (base, parts.latents, parts.text_encoder, parts.advisor):
         if model is not None:
             parents.append(Parent(kind="model", name=model.name, digest=model.lineage.digest))
             licences += model.lineage.licences

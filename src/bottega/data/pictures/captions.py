@@ -3,7 +3,7 @@
     cats/tom.png                            the class is the first folder that tells pictures apart
     train/cats/tom.png                      train, validation (or test) as the outermost folder state the split
     tom.png + tom.txt                       the caption is the text file of the same name
-    captions.csv | metadata.csv | metadata.jsonl    rows of file_name and text (also label, split)
+    captions.csv | metadata.jsonl | …       rows of file_name and text (also label, split): caption_tables.py
     a_red_star.png                          where nothing else says more, the words of the name
 
 Exercised by `pytest tests/data/test_pictures.py`.
@@ -11,22 +11,15 @@ Exercised by `pytest tests/data/test_pictures.py`.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
+from bottega.data.pictures.caption_tables import CAPTION_KEYS, FILE_KEYS, LABEL_KEYS, first, is_table, rows, tidy
 from bottega.data.pictures.record import PICTURE_SUFFIXES, SPLIT_NAMES, Facts, Fault, Stated
 from bottega.data.pictures.trees import TABLE_BYTES, Tree, Unread
 
-TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
-FILE_KEYS = ("file_name", "filename", "file", "image", "path")
-CAPTION_KEYS = ("text", "caption", "description", "prompt")
-LABEL_KEYS = ("label", "class", "category")
 MISSING = "missing-caption"
 _NUMBERED = re.compile(r"\(\d+\)$|(?<=[^\W\d_])\d+$")
 _NOT_WORDS = re.compile(r"[\W_]+")
@@ -52,7 +45,7 @@ def describe(tree: Tree, place: str, text_field: str) -> tuple[dict[str, list[Fa
     places = _places(pictures)
     faults: list[Fault] = []
     said: dict[str, list[Facts]] = {}
-    tables = [name for name in tree.names if posixpath.basename(name).lower() in TABLES]
+    tables = [name for name in tree.names if is_table(tree, name)]
     for table in tables:
         for name, facts, fault in _rows(tree, table, text_field):
             if fault:
@@ -114,12 +107,12 @@ def _sidecar(tree: Tree, name: str, place: str, faults: list[Fault]) -> str:
 def _rows(tree: Tree, table: str, text_field: str) -> Iterator[tuple[str, Facts, tuple[str, str] | None]]:
     """Yield the picture's name and facts of each row, or reason and detail of what is wrong with it."""
     try:
-        text = tree.read(table, TABLE_BYTES).decode("utf-8-sig", "replace").replace("\0", "")
+        data = tree.read(table, TABLE_BYTES)
     except Unread as error:
         yield "", Facts(), (error.reason, error.detail)
         return
     folder = posixpath.dirname(table)
-    for number, row in _objects(text, table.lower().endswith(".jsonl")):
+    for number, row in rows(data, table, text_field):
         file = first(row, FILE_KEYS) if isinstance(row, Mapping) else None
         if not isinstance(file, str) or not file:
             what = "no column file_name" if isinstance(row, Mapping) else row
@@ -129,34 +122,6 @@ def _rows(tree: Tree, table: str, text_field: str) -> Iterator[tuple[str, Facts,
         split = SPLIT_NAMES.get(str(row.get("split")).lower())
         yield (posixpath.normpath(posixpath.join(folder, file.replace("\\", "/"))),
                Facts(str(label) if label not in (None, "") else None, tidy(str(caption or "")), split), None)
-
-
-def _objects(text: str, lines: bool) -> Iterator[tuple[int, Any]]:
-    """Yield numbered rows of JSONL or CSV; one that cannot be read is text that says why."""
-    if not lines:
-        reader = csv.DictReader(io.StringIO(text))
-        try:
-            yield from ((reader.line_num, row) for row in reader)
-        except csv.Error as error:
-            yield reader.line_num, f"not CSV: {error}"
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                yield number, row if isinstance(row, dict) else "not an object with keys"
-            except (ValueError, RecursionError) as error:
-                yield number, f"not JSON: {error}"
-
-
-def first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    """Return the value of the first key that a row has; None where it has none of them."""
-    return next((row[key] for key in keys if row.get(key) is not None), None)
-
-
-def tidy(text: str) -> str:
-    """Return a caption in one line."""
-    return " ".join(text.split())
 
 
 def name_words(name: str) -> str:

@@ -56,6 +56,10 @@ class PictureDataset(Generic[Codec]):
         self.path, self.card, self.digest, self.codec = path, card, digest, codec
         self._rows: dict[str, Any] = {}
 
+    def with_codec(self, codec: Codec) -> PictureDataset[Codec]:
+        """Return the same pictures with a codec that writes their captions in another way."""
+        return PictureDataset(self.path, self.card, self.digest, codec)
+
     @staticmethod
     def open(path: Path, codec: type[Codec]) -> PictureDataset[Codec]:
         """Check every file against the manifest and read card and codec.

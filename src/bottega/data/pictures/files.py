@@ -6,7 +6,6 @@ Exercised by `pytest tests/data/test_pictures.py`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 
 from bottega.core.errors import DataError
 from bottega.core.lineage import Licence
-from bottega.data.pictures.captions import CAPTION_KEYS, LABEL_KEYS, describe, first, tidy
+from bottega.data.pictures.caption_tables import CAPTION_KEYS, LABEL_KEYS, class_names, first, is_table, tidy
+from bottega.data.pictures.captions import describe
 from bottega.data.pictures.record import (
     OTHER_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -64,7 +64,7 @@ class FilesSource:
                     yield Fault(origin, error.reason, error.detail)
                 else:
                     yield from (Picture(origin, data, facts) for facts in described[name])
-            elif name.lower().endswith(ROWS_SUFFIX):
+            elif name.lower().endswith(ROWS_SUFFIX) and not is_table(tree, name):
                 if isinstance(tree, FolderTree):
                     yield from read_parquet(tree.path_of(name), origin, self._text_field, _split_of(name))
                 else:
@@ -108,7 +108,7 @@ def read_parquet(path: Path, origin: str, text_field: str, split: Stated | None)
                 yield Fault(origin, "malformed", f"no column of image bytes; it has: {', '.join(schema.names[:8])}")
                 return
             keys = {image, *(text_field, *CAPTION_KEYS, *LABEL_KEYS, "split")} & set(schema.names)
-            names = _class_names(schema)
+            names = class_names(schema)
             number = 0
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=sorted(keys)):
                 for number, row in enumerate(batch.to_pylist(), number + 1):  # noqa: B020
@@ -146,16 +146,6 @@ def _image_column(schema: Any) -> str | None:
 
     columns = [name for name in schema.names if holds(schema.field(name).type)]
     return next((name for name in _IMAGE_KEYS if name in columns), columns[0] if columns else None)
-
-
-def _class_names(schema: Any) -> list[str]:
-    """Return the class names that Hugging Face's `datasets` keeps in a file's metadata."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = next(features[key]["names"] for key in LABEL_KEYS if "names" in features.get(key, {}))
-        return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError, StopIteration):
-        return []
 
 
 def is_archive(path: Path) -> bool:

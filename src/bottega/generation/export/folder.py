@@ -47,7 +47,8 @@ def opened(bundle: Bundle) -> Exported:
     """
     medium, family = bundle.meta.get("codec", "text"), bundle.meta["family"]
     if medium != "text":
-        raise InputError(f"'{bundle.name}' is a model of {medium}, and no other program reads its form",
+        makes = {"image": "pictures", "table": "a table", "graph": "graphs"}.get(medium, medium)
+        raise InputError(f"'{bundle.name}' is a model of {makes}, and no other program reads its form",
                          fix="use it here, or export a model of text")
     if family != Transformer.family:
         raise InputError(f"'{bundle.name}' is a {family} model, and no other program reads that architecture",
