@@ -20,8 +20,8 @@ from bottega.studio.graphs import graphs_of
 from bottega.studio.lineage import chain, licences
 from bottega.studio.studio import Studio
 from bottega.studio.tables import asked_of, first_rows
-from bottega.workshop import inside as workshop_inside
 from bottega.workshop import feedback, release, works
+from bottega.workshop import inside as workshop_inside
 from bottega.workshop.store import Store
 from bottega.workshop.table_lane import PARQUET
 from bottega.workshop.works import Work, WorkOutput
