@@ -23,7 +23,7 @@ _TROUBLES = ("The kettle arrived broken, order {}, it came last week.", "You sen
              "My lamp has not come yet, order {}.", "I no longer want the desk, my order {}, delivered 2 months ago.")
 _PICTURES, _TABLE, _GRAPHS = "symbols-diffusion", "patients-table", ("molecules-graph", "communities-graph")
 _DRAWN = "a small red star above a blue moon"
-_EDITED = "a green umbrella"
+_EDITED = "a small red star above a green heart"  # all that the picture shall show
 _NAMES = ("Ana", "Leo", "Mia", "Ben")
 
 
@@ -46,13 +46,13 @@ def _shoot(page: Page, file: Path) -> None:
 def _smaller(content: bytes, file: Path) -> None:
     """Write a PNG with 256 colours: half the bytes, and no difference to be seen on pages of few colours."""
     with Image.open(io.BytesIO(content)) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+        picture.convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def _conversation(page: Page, picture: Path) -> str:
     """Ask two things, show the second answer, and return the address of the glass box of the first."""
     page.goto("/")
-    ask(page, "Hello, I am Mia. My lamp has not come yet, order 4214. What now?")
+    ask(page, "Hello, I am Mia. You sent the wrong chair, order 4214. What now?")
     inside = answered(page).get_by_test_id("inside-link").get_attribute("href") or ""
     page.get_by_test_id("new").click()
     ask(page, "Hello, I am Ana. The kettle arrived broken, order 4821, it came last week. What now?")
@@ -64,7 +64,7 @@ def _conversation(page: Page, picture: Path) -> str:
 
 
 def _rate(page: Page, picture: Path) -> None:
-    """Score an answer, and say what is wrong with its first sentence."""
+    """Score an answer, and say what would help in its first sentence."""
     page.goto("/")
     page.get_by_test_id("new").click()
     ask(page, "Hello, I am Leo. You sent the wrong chair, order 4107. What now?")
@@ -75,7 +75,7 @@ def _rate(page: Page, picture: Path) -> None:
     answer.get_by_test_id("mark").evaluate(
         "field => { field.focus(); field.setSelectionRange(0, field.value.search(/[.!?]/) + 1); }")
     answer.get_by_test_id("critique-aspect").select_option("tone")
-    answer.get_by_test_id("critique").fill("Say sorry first.")
+    answer.get_by_test_id("critique").fill("A warmer word would help here.")
     answer.get_by_test_id("mark").focus()
     answer.get_by_test_id("rating-send").scroll_into_view_if_needed()
     _shoot(page, picture)
@@ -106,10 +106,10 @@ def _pictures(page: Page, folder: Path) -> None:
     made.get_by_test_id("edit").nth(1).click()
     box = page.get_by_test_id("paint").bounding_box()
     assert box is not None
-    for height in (0.62, 0.75, 0.88):  # the lower third
-        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + height * box["height"])
+    for height in (0.56, 0.68, 0.8, 0.92):  # the lower half
+        page.mouse.move(box["x"] + 0.15 * box["width"], box["y"] + height * box["height"])
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + height * box["height"], steps=6)
+        page.mouse.move(box["x"] + 0.85 * box["width"], box["y"] + height * box["height"], steps=6)
         page.mouse.up()
     page.get_by_test_id("start-prompt").fill(_EDITED)
     _shoot(page, folder / "paint.png")
@@ -132,7 +132,7 @@ def _table(page: Page, picture: Path) -> None:
     page.get_by_test_id("value").first.select_option("malignant")
     page.get_by_test_id("make").click()
     expect(page.get_by_test_id("status")).to_contain_text("200 rows")
-    page.get_by_test_id("result").scroll_into_view_if_needed()
+    page.locator("fieldset").first.evaluate("node => node.scrollIntoView()")
     _shoot(page, picture)
 
 
@@ -161,7 +161,9 @@ def main(folder: Path) -> None:
         _smaller(report.read_bytes(), report)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as started:
         copy = Path(temporary)
-        shutil.copytree(home / "models", copy / "models")
+        for room in ("models", "verdicts"):  # what may be released is known with its verdict only
+            if (home / room).is_dir():
+                shutil.copytree(home / room, copy / room)
         for file in home.glob("data/*/lineage.json"):
             (copy / "data" / file.parent.name).mkdir(parents=True)
             shutil.copy(file, copy / "data" / file.parent.name)

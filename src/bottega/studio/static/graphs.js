@@ -75,6 +75,7 @@ async function make() {
     $("#drawings").replaceChildren(...drawings.map((one, place) => figure(one, side, first[place].smiles)));
     $("#caption").textContent = made.data.length > first.length
       ? `The first ${first.length} of ${made.data.length} graphs` : "";
+    $("#caption").hidden = !$("#caption").textContent;
     $("#status").textContent = `${made.data.length} graphs in ${seconds} s, seed ${made.bottega.seed}`;
     $("#inside").href = `/inside/${encodeURIComponent(last.id)}`;
     $("#result").hidden = false;
