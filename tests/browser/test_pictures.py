@@ -32,6 +32,7 @@ def easel(page: Page, served: Served) -> Page:
 
 def paint_stroke(page: Page) -> None:
     """Paint a stroke through the upper half with the mouse."""
+    expect(page.get_by_test_id("paint")).to_be_visible()
     box = page.get_by_test_id("paint").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
@@ -213,8 +214,10 @@ def test_a_walk_to_a_second_prompt(easel: Page, served: Served) -> None:
 
 def test_only_what_a_model_understands_is_shown(easel: Page, served: Served) -> None:
     for name, there in (("steps", True), ("guidance_scale", True), ("negative_prompt", True), ("temperature", False),
-                        ("size", False)):
+                        ("size", True)):
         expect(easel.get_by_test_id(f"control-{name}")).to_be_visible(visible=there)
+    expect(easel.get_by_test_id("control-size")).to_have_value("16x16")
+    expect(easel.get_by_test_id("control-size")).to_have_js_property("readOnly", True)  # it draws no other
     prompt, known = easel.get_by_test_id("prompt"), easel.locator("#known option")
     prompt.press_sequentially("a g")
     assert known.evaluate_all("options => options.map(option => option.value)") == ["a green"]

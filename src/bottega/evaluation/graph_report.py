@@ -16,7 +16,7 @@ from bottega.core.graph_rules import distances
 from bottega.evaluation.graphs import GraphScores
 from bottega.evaluation.report import visible
 
-_SIDE, _EDGE = 150, 12  # pixels of a drawing, and of its margin
+SIDE, _EDGE = 150, 12  # pixels of a drawing, and of its margin
 _COLOURS = 6
 
 
@@ -46,27 +46,46 @@ def layout(graph: Graph) -> NDArray[np.float64]:
     return np.asarray((places - (low + high) / 2) / max(1e-9, float((high - low).max())) + 0.5)
 
 
-def drawing(graph: Graph, title: str, kinds: Sequence[str]) -> Markup:
-    """Draw a graph as inline SVG; the types of nodes have colours, a double or triple bond is thicker.
+def shapes(graph: Graph, kinds: Sequence[str]) -> list[tuple[str, dict[str, str], str]]:
+    """Return the parts of a drawing of `SIDE` by `SIDE` pixels: SVG tag, attributes and text of each, none escaped.
+
+    The types of nodes have colours (`var(--c0)` to `var(--c5)` of the page), a double or triple bond is thicker.
 
     Args:
         graph: what is drawn.
-        title: written below.
         kinds: all types of nodes, the same for all drawings of a page.
     """
-    place = _EDGE + layout(graph) * (_SIDE - 2 * _EDGE)
-    parts = [f'<line x1="{place[one, 0]:.1f}" y1="{place[one, 1]:.1f}" x2="{place[other, 0]:.1f}" '
-             f'y2="{place[other, 1]:.1f}" stroke="currentColor" stroke-opacity=".5" '
-             f'stroke-width="{1 + 1.5 * (kind == "2") + 3 * (kind == "3"):g}"/>' for one, other, kind in graph.edges]
+    place = _EDGE + layout(graph) * (SIDE - 2 * _EDGE)
+    parts = [("line", {"x1": f"{place[one, 0]:.1f}", "y1": f"{place[one, 1]:.1f}", "x2": f"{place[other, 0]:.1f}",
+                       "y2": f"{place[other, 1]:.1f}", "stroke": "currentColor", "stroke-opacity": ".5",
+                       "stroke-width": f"{1 + 1.5 * (kind == '2') + 3 * (kind == '3'):g}"}, "")
+             for one, other, kind in graph.edges]
     for (x, y), kind in zip(place, graph.nodes, strict=True):
+        centre = {"cx": f"{x:.1f}", "cy": f"{y:.1f}"}
         if len(kinds) == 1:
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="var(--c1)"/>')
+            parts.append(("circle", {**centre, "r": "4", "fill": "var(--c1)"}, ""))
         else:
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="var(--c{kinds.index(kind) % _COLOURS + 1})"/>'
-                         f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" style="fill:#fff">'
-                         f'{escape(kind[:3])}</text>')
-    return Markup(f'<figure><svg viewBox="0 0 {_SIDE} {_SIDE}" role="img" aria-label="{escape(title)}">'
-                  f'{"".join(parts)}</svg><figcaption>{escape(title[:40])}</figcaption></figure>')
+            colour = f"var(--c{kinds.index(kind) % _COLOURS})"
+            parts += [("circle", {**centre, "r": "8", "fill": colour}, ""),
+                      ("text", {"x": f"{x:.1f}", "y": f"{y + 3:.1f}", "text-anchor": "middle"}, kind[:3])]
+    return parts
+
+
+def drawing(graph: Graph, title: str, kinds: Sequence[str]) -> Markup:
+    """Draw a graph as inline SVG in a figure.
+
+    Args:
+        graph, kinds: see `shapes`.
+        title: written below.
+    """
+    drawn = Markup("").join(_element(*part) for part in shapes(graph, kinds))
+    return Markup(f'<figure><svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{escape(title)}">'
+                  f'{drawn}</svg><figcaption>{escape(title[:40])}</figcaption></figure>')
+
+
+def _element(tag: str, given: dict[str, str], text: str) -> Markup:
+    attributes = Markup("").join(Markup(' {}="{}"').format(*one) for one in given.items())
+    return Markup("<{0}{1}>{2}</{0}>").format(tag, attributes, text)
 
 
 def write_page(scores: GraphScores, real: Sequence[tuple[Graph, str]], made: Sequence[tuple[Graph, str]], path: Path, *,

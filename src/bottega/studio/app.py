@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bottega.studio import create, inside, login, models, pictures, prompts, rounds, tables
+from bottega.studio import create, graphs, inside, login, models, pictures, prompts, rounds, tables
 from bottega.studio.studio import Studio
 from bottega.workshop.workshop import Workshop
 
@@ -53,7 +53,7 @@ def add_studio(app: FastAPI, workshop: Workshop, keys_required: bool = False) ->
     """
     studio = Studio(workshop, keys_required=keys_required)
     studio.assets.add(app)
-    for page in (create, pictures, tables, inside, models, rounds, prompts, login):
+    for page in (create, pictures, tables, graphs, inside, models, rounds, prompts, login):
         app.include_router(page.routes(studio))
     app.add_middleware(_SafeHeaders)
     _add_missing_page(app, studio)

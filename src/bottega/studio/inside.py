@@ -1,4 +1,4 @@
-"""The Inside pages: how an answer, a picture or a table came about; `bottega serve`, then /inside.
+"""The Inside pages: how an answer, a picture, a table or graphs came about; `bottega serve`, then /inside.
 
 Each position is shown twice: the model's own probabilities, and those after the controls, from which the token was
 drawn. What is not listed is summed up, so that each of the two columns makes a whole.
@@ -13,14 +13,18 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, JSONResponse
 
+from bottega.codecs.graph import GraphCodec
 from bottega.core.errors import NotFoundError, ReleaseError
+from bottega.evaluation.graph_report import drawing
+from bottega.studio.graphs import graphs_of
 from bottega.studio.lineage import chain, licences
 from bottega.studio.studio import Studio
 from bottega.studio.tables import asked_of, first_rows
+from bottega.workshop import feedback, release, works
 from bottega.workshop import inside as workshop_inside
-from bottega.workshop import release, works
+from bottega.workshop.store import Store
 from bottega.workshop.table_lane import PARQUET
-from bottega.workshop.works import Work
+from bottega.workshop.works import Work, WorkOutput
 
 _SEARCHED = 500
 _SHOWN = 60
@@ -64,6 +68,12 @@ def matches(work: Work, query: str) -> bool:
     return any(query.casefold() in text.casefold() for text in texts)
 
 
+def heard(store: Store, output: WorkOutput) -> list[dict[str, Any]]:
+    """Return what stands of what people said about an output, newest first, with the `part` that a critique marked."""
+    rows = [row for row in feedback.listed(store, output=output.id) if row["replaced_by"] is None]
+    return [{**row, "part": output.text[slice(*row["span"])] if row["span"] and output.text else ""} for row in rows]
+
+
 def routes(studio: Studio) -> APIRouter:
     """Return the two pages and the data of one answer."""
     router, workshop = studio.router(), studio.workshop
@@ -71,7 +81,9 @@ def routes(studio: Studio) -> APIRouter:
     @router.get("/inside")
     def listing(q: str = "") -> HTMLResponse:
         found = works.works(workshop.store, limit=_SEARCHED if q else _SHOWN)
-        shown = [(work, asked(work)) for work in found if not q or matches(work, q)][:_SHOWN]
+        graphs = {one.digest for one in workshop.models.served() if one.medium == "graph"}
+        shown = [(work, asked(work), work.model_digest in graphs)
+                 for work in found if not q or matches(work, q)][:_SHOWN]
         return studio.page("inside_list.html", active="inside", works=shown, q=q, searched=_SEARCHED)
 
     @router.get("/inside/{output_id}")
@@ -81,6 +93,7 @@ def routes(studio: Studio) -> APIRouter:
         links = chain(maker.path, workshop.home) if maker else []
         table = output.media_type == PARQUET
         picture = output.media_type != works.TEXT and not table
+        graphs = maker is not None and maker.medium == "graph"
         kept = output.finish == "end" and output.text is not None
         names, rows, count = list[str](), list[list[Any]](), 0
         refused = ""
@@ -91,6 +104,10 @@ def routes(studio: Studio) -> APIRouter:
                 kept = False  # it was too large to be kept
             except ReleaseError as error:
                 refused = error.problem
+        drawings = []
+        if maker is not None and graphs and kept:
+            codec = GraphCodec.load(maker.path)
+            drawings = [drawing(graph, line, codec.kinds) for graph, line in graphs_of(codec, output.text or "")]
         files = work.lineage.get("files") or []
         given = {name: words for name, words in _GIVEN.items() if name in work.request}
         controls = {name: value for name, value in (work.request.get("controls") or {}).items() if value is not None}
@@ -100,7 +117,8 @@ def routes(studio: Studio) -> APIRouter:
                            licences=licences(links), controls=controls, messages=work.request.get("messages"),
                            prompt=work.request.get("prompt"), toward=work.request.get("toward"), given=given,
                            picture=picture, table=table, kept=kept, names=names, rows=rows, count=count,
-                           conditions=conditions, refused=refused,
+                           conditions=conditions, refused=refused, graphs=graphs, drawings=drawings,
+                           said=heard(workshop.store, output),
                            file_digest=(files[output.index] or "") if output.index < len(files) else "")
 
     @router.get("/studio/inside/{output_id}.json")

@@ -27,6 +27,7 @@ from bottega.workshop.works import Work
 
 _SEARCHED, _SHOWN = 500, 24  # works
 _SAID = 2000                 # feedback that is looked through for what was said about them
+SCALE = [1, 5]               # of the scores that the page gives (static/rate.js)
 _PRIVATE = "private, max-age=3600"
 
 
@@ -72,7 +73,8 @@ def plain(work: Work, said: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
         work: any.
         said: by output, what this person said about it.
     """
-    outputs = [{"id": output.id, "index": output.index, "thumb": said.get(output.id, {}).get("thumb")}
+    outputs = [{"id": output.id, "index": output.index, "thumb": said.get(output.id, {}).get("thumb"),
+                "scores": said.get(output.id, {}).get("scores", {})}
                for output in work.outputs
                if output.media_type != "text/plain" and output.finish == "end" and output.text is not None]
     if not outputs:
@@ -92,6 +94,8 @@ def _said(studio: Studio, rater: str) -> dict[str, dict[str, Any]]:
             about = found.setdefault(entry["output"], {})
             if entry["kind"] == "thumb":
                 about["thumb"] = entry["value"]
+            elif entry["kind"] == "score" and entry["scale"] == SCALE:
+                about.setdefault("scores", {})[entry["aspect"] or ""] = entry["score"]
             elif entry["kind"] == "choice":
                 about["wins"] = about.get("wins", 0) + 1
     return found

@@ -1,13 +1,10 @@
-// One answer on the page: its text, what the guard did, how it was made, and what a person says about it.
+// One answer on the page: its text, what the guard did, how it was made, and where a person says what is wrong.
 
-import { button, copy, h, icon, toast } from "./dom.js";
-import { post } from "./api.js";
+import { $, button, copy, h, icon, toast } from "./dom.js";
+import { tell, why } from "./feedback.js";
 import { markdown } from "./markdown.js";
+import { rateButton, rating } from "./rate.js";
 
-const REASONS = {
-  1: ["right", "clear", "complete", "good tone"],
-  [-1]: ["wrong", "off the question", "too long", "bad tone", "unsafe"],
-};
 const ACTIONS = ["allow", "flag", "redact", "ask", "block"];
 const ENDS = {
   length: ["warn", "cut off",
@@ -19,17 +16,6 @@ const ENDS = {
 
 /** Return the text that counts: the person's wording if there is one. */
 export const textOf = (answer) => answer.edited ?? answer.text;
-
-/** Send feedback; says so when it could not be kept. */
-export async function tell(feedback) {
-  try {
-    await post("/v1/feedback", feedback);
-    return true;
-  } catch (failure) {
-    toast(`Not kept: ${failure.message} ${failure.fix}`);
-    return false;
-  }
-}
 
 /** What the guard did and how an answer ended, as chips. */
 export function chips(answer) {
@@ -55,30 +41,6 @@ export function problem(failure, retry) {
   return h("div.notice.bad", { role: "alert", testid: "problem" }, h("b", {}, failure.message),
     failure.fix ? h("span", {}, failure.fix) : null, checks.map((words) => h("span", {}, words)),
     h("div.row", {}, again));
-}
-
-/** The reasons and comment that may follow a thumb; `words` are the reasons to offer for each thumb. */
-export function why(answer, close, words = REASONS) {
-  const picked = new Set();
-  const comment = h("textarea", { rows: 2, maxLength: 4000, placeholder: "In your words (may stay empty)",
-    "aria-label": "Comment", testid: "comment" });
-  const reasons = words[answer.thumb].map((reason) => h("button.button", { type: "button", "aria-pressed": "false",
-    testid: "reason", onclick: (event) => {
-      if (!picked.delete(reason)) picked.add(reason);
-      event.target.setAttribute("aria-pressed", picked.has(reason));
-    } }, reason));
-  const form = h("form.why", { testid: "why", onsubmit: async (event) => {
-    event.preventDefault();
-    const text = comment.value.trim();
-    const thumb = { kind: "thumb", output: answer.id, value: answer.thumb, reasons: [...picked] };
-    if (picked.size && !await tell(thumb)) return;
-    if (text && !await tell({ kind: "comment", output: answer.id, text })) return;
-    toast("Thank you, kept");
-    close();
-  } }, h("span.label", {}, answer.thumb > 0 ? "What was good?" : "What was wrong?"), h("div.row", {}, reasons), comment,
-  h("div.row.end", {}, button(null, "Skip", close, { words: true }),
-    h("button.button.main", { testid: "why-send" }, "Send")));
-  return form;
 }
 
 function editor(answer, done) {
@@ -149,19 +111,27 @@ export function answerView(answer, options) {
     }, { "aria-pressed": answer.thumb === value, testid: value > 0 ? "thumb-up" : "thumb-down" });
   }
 
+  function rate() {
+    open = rating(answer, () => { open = null; options.changed(); draw(); $("[data-testid=rate]", node)?.focus(); },
+      { text: answer.text });
+    draw();
+    open.scrollIntoView({ block: "nearest" });
+  }
+
   function edit() {
     open = editor(answer, () => { open = null; options.changed(); draw(); });
     draw();
   }
 
   function actions() {
-    if (options.busy() || options.blind) return null;
+    if (options.busy()) return null;
+    if (options.blind) return answer.id && !answer.error && h("div.acts", {}, rateButton(answer, rate, { words: true }));
     const walk = siblings(options.siblings);
     if (answer.error) return walk && h("div.acts", {}, walk);
     const again = options.regenerate && button("again", "Make another answer", options.regenerate,
       { testid: "regenerate" });
     if (!answer.id) return h("div.acts", {}, again);
-    return h("div.acts", {}, thumb(1), thumb(-1),
+    return h("div.acts", {}, thumb(1), thumb(-1), rateButton(answer, rate),
       button("edit", "Edit the answer", edit, { testid: "edit-answer" }),
       button("copy", "Copy", () => copy(textOf(answer))),
       again, walk,

@@ -53,7 +53,7 @@ export const get = async (address) => (await send(address)).json();
 export const file = async (address, body) => (await send(address, body && posted(body))).blob();
 
 /** POST JSON and return the JSON answer. */
-export const post = async (address, body = {}) => (await send(address, posted(body))).json();
+export const post = async (address, body = {}, signal = undefined) => (await send(address, posted(body, signal))).json();
 
 /** POST JSON or a form and yield each event of the stream as an object; ends at [DONE]. An error event is thrown. */
 export async function* stream(address, body, signal) {

@@ -1,7 +1,8 @@
 // Two answers to the same message side by side, in random order and without names, until a person has judged.
 
 import { button, h } from "./dom.js";
-import { answerView, tell } from "./answer.js";
+import { answerView } from "./answer.js";
+import { tell } from "./feedback.js";
 
 const JUDGEMENTS = [["a", "A is better"], ["b", "B is better"], ["equal", "Equally good"], ["bad", "Both bad"]];
 

@@ -18,7 +18,7 @@ let chosen = null;
 /** Return what the chosen model can do; null until it is known. */
 export const able = () => chosen;
 
-const fits = (name) => (name === "toward" ? chosen.toward : name === "size" ? !chosen.fixed
+const fits = (name) => (name === "toward" ? chosen.toward : name === "size" ? !chosen.fixed // else it is only shown
   : name === "strength" ? chosen.image && chosen.controls.includes(name) : chosen.controls.includes(name));
 
 /** Show the settings in the fields that the model understands. */
@@ -27,11 +27,17 @@ export function showSettings() {
     const name = field.dataset.control;
     const own = chosen?.defaults[name] ?? (name === "size" ? chosen?.size : undefined);
     const value = settings.controls[name];
-    field.hidden = !chosen || !fits(name);
+    field.hidden = !chosen || !(fits(name) || name === "size");
     if ($("input[type=number]", field)) showNumber(field, value, own);
     else {
       const entry = $("input, select", field);
       entry.value = value ?? "";
+      if (name === "size") {
+        entry.readOnly = Boolean(chosen?.fixed);
+        if (entry.readOnly) entry.value = own;
+        $("small", field).textContent = entry.readOnly ? "The model draws this size only."
+          : "WIDTHxHEIGHT in pixels.";
+      }
       if (entry.options) entry.options[0].textContent = own ?? "the model's own";
       else if (own) entry.placeholder = own;
     }

@@ -1,15 +1,18 @@
 // The pictures of one request: they grow in place, are judged, saved, varied and edited.
 
-import { button, h, icon } from "./dom.js";
-import { chips, problem, tell, why } from "./answer.js";
+import { $, button, h, icon } from "./dom.js";
+import { chips, problem } from "./answer.js";
 import { file } from "./api.js";
+import { tell, why } from "./feedback.js";
 import { paint, sharpen } from "./picture_file.js";
 import { able } from "./picture_panel.js";
+import { rateButton, rating } from "./rate.js";
 
 const REASONS = {
   1: ["what was asked", "beautiful", "clean"],
   [-1]: ["not what was asked", "ugly", "broken", "unsafe"],
 };
+const ASPECTS = ["follows the words", "beauty", "detail"];
 const address = (id) => `/studio/pictures/${encodeURIComponent(id)}.png`;
 
 /** Return the bytes of a picture that was made. */
@@ -26,7 +29,7 @@ export function titled({ prompt, toward, image, mask }) {
 /**
  * Build the view of a set: {prompt, toward, image, mask, model, seed, seconds, best, error, finish, verdicts, outputs}.
  *
- * An output is {index, id, thumb}, and `blob` when it was made on this page. Options: busy(), vary(output),
+ * An output is {index, id, thumb, scores}, and `blob` when it was made on this page. Options: busy(), vary(output),
  * edit(output), retry.
  */
 export function setView(set, { busy, vary, edit, retry }) {
@@ -57,6 +60,16 @@ export function setView(set, { busy, vary, edit, retry }) {
     }, { "aria-pressed": output.thumb === value, testid: value > 0 ? "thumb-up" : "thumb-down" });
   }
 
+  function rate(output) {
+    open = rating(output, () => {
+      open = null;
+      draw();
+      $(`[data-id="${output.id}"] [data-testid=rate]`, node)?.focus();
+    }, { aspects: ASPECTS, title: `Picture ${output.index + 1}` });
+    draw();
+    open.scrollIntoView({ block: "nearest" });
+  }
+
   async function choose(output) {
     const others = set.outputs.filter((other) => other !== output && other.id);
     if (await tell(others.map((other) => ({ kind: "choice", output: output.id, rejected: other.id })))) {
@@ -69,7 +82,7 @@ export function setView(set, { busy, vary, edit, retry }) {
     const start = able()?.image;
     const href = output.blob ? (output.url ??= URL.createObjectURL(output.blob)) : address(output.id);
     return h("div.acts", {},
-      h("span", {}, thumb(output, 1), thumb(output, -1), set.outputs.length > 1 && button("star", "Best of these",
+      h("span", {}, thumb(output, 1), thumb(output, -1), rateButton(output, () => rate(output)), set.outputs.length > 1 && button("star", "Best of these",
         () => choose(output), { "aria-pressed": set.best === output.id, testid: "best" })),
       h("span", {}, start && button("vary", "Vary", () => vary(output), { testid: "vary" }),
         start && button("edit", "Edit", () => edit(output), { testid: "edit" }),
