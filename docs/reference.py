@@ -19,14 +19,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bottega.codecs.graph import GraphSpec
 from bottega.codecs.image import PictureSpec
+from bottega.codecs.table_plan import TableSpec
 from bottega.core import recipe, request
-from bottega.families import FAMILIES, PICTURE_FAMILIES, family_class, picture_family
-from bottega.families.pictures import FACTS
+from bottega.families import FAMILIES, PICTURE_FAMILIES, family_class, graph, picture_family, pictures, tabular
 from bottega.objectives import OBJECTIVES
 
 FOLDER = Path(__file__).parent / "reference"
-_ELSEWHERE = ("vocab_size", "context", "special", "depth", *FACTS)  # family keys a recipe does not set here
+# family keys a recipe does not set here
+_ELSEWHERE = ("vocab_size", "context", "special", "depth", *pictures.FACTS, *tabular.FACTS, *graph.FACTS)
 _NOTE = "<!-- written by docs/reference.py; change the docstrings and run it again -->"
 _SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Recipe", "", recipe.Recipe), ("Adapter", "adapter.", recipe.AdapterSpec),
@@ -67,8 +69,9 @@ def _type(field: FieldInfo) -> str:
     text = re.sub(r"\bbottega\.families\.\w+\.\w+Config\b|^(VAE|Transformer)Config$", "name of a model", text)
     text = re.sub(r"Annotated\[(\w+), FieldInfo\([^\]]*\]\)\]", r"\1", text)
     text = re.sub(r"(typing|bottega\.[a-z_.]+)\.", "", text).replace(" | None", "").replace("NoneType", "")
-    if text.startswith("Literal["):
-        text = " or ".join(part.strip("' ") for part in text.removeprefix("Literal[").rstrip("]").split(","))
+    text = re.sub(r"^Optional\[(.*)\]$", r"\1", text)
+    text = re.sub(r"Literal\[([^\]]*)\]",
+                  lambda found: " or ".join(part.strip("' ") for part in found[1].split(",")), text)
     limits = [f"{sign} {getattr(rule, name)}" for rule in field.metadata
               for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")) if hasattr(rule, name)]
     return ", ".join([text, *limits])
@@ -106,12 +109,15 @@ def recipe_page() -> str:
         opening, _ = described(model)
         lines += [f"## {title}", "", opening, "", *rows(model, prefix), ""]
         if title == "Generator":
-            for name in (*FAMILIES, *PICTURE_FAMILIES):
-                config: Any = (family_class if name in FAMILIES else picture_family)(name).Config
+            configs: dict[str, Any] = {name: family_class(name).Config for name in FAMILIES}
+            configs |= {name: picture_family(name).Config for name in PICTURE_FAMILIES}
+            configs |= {"tabular": tabular.TabularConfig, "graph": graph.GraphConfig}
+            for name, config in configs.items():
                 lines += [f"### family: {name}", "", described(config)[0], "",
                           *rows(config, "generator.", derived=True), ""]
         if title == "Codec":
-            lines += ["### kind: image", "", described(PictureSpec)[0], "", *rows(PictureSpec, "codec."), ""]
+            for name, spec in (("image", PictureSpec), ("table", TableSpec), ("graph", GraphSpec)):
+                lines += [f"### kind: {name}", "", described(spec)[0], "", *rows(spec, "codec."), ""]
         if title == "Objective":
             for kind in OBJECTIVES:
                 chosen = import_module(OBJECTIVES[kind][0]).Settings

@@ -27,7 +27,7 @@ from bottega.families.best import KeepsBest
 from bottega.families.graph_network import GraphNetwork
 from bottega.families.graph_prefix import Prefixes, before, prefixes
 
-_FACTS = ("kinds", "types", "largest")
+FACTS = ("kinds", "types", "largest")
 
 
 class GraphConfig(base.Config):
@@ -61,7 +61,7 @@ class GraphConfig(base.Config):
             RecipeError: an unknown key, a bad value, or a fact given as a key.
         """
         overrides = overrides or {}
-        for key in _FACTS:
+        for key in FACTS:
             if key in overrides:
                 raise RecipeError(f"'{key}' of a model of graphs is decided by the graphs", where="generator",
                                   fix="leave it out; the codec sets it")

@@ -30,7 +30,7 @@ from bottega.families.base import Batch, Loss
 from bottega.families.best import KeepsBest
 from bottega.families.copula import Copula
 
-_FACTS = ("sizes", "ordered", "missing", "shares", "place")
+FACTS = ("sizes", "ordered", "missing", "shares", "place")
 _SETTLED = 8     # validations in a row without a better one, after which training ends
 _LEAST = -60.0  # of a logit under the row's highest: e to the power of it is the smallest that fp32 adds up
 
@@ -74,7 +74,7 @@ class TabularConfig(base.Config):
             RecipeError: an unknown key, a bad value, or a fact given as a key.
         """
         overrides = overrides or {}
-        for key in _FACTS:
+        for key in FACTS:
             if key in overrides:
                 raise RecipeError(f"'{key}' of a tabular model is decided by the table", where="generator",
                                   fix="leave it out; the codec sets it")
