@@ -1,4 +1,4 @@
-"""Outputs of a given shape: JSON schema, regular expression or Lark grammar. `controls.format` asks for one.
+"""Outputs of a given shape: JSON schema, regular expression, Lark grammar or calls of tools, by `controls.format`.
 
 llguidance says which tokens may follow; JSON is compact (no free white space to get lost in). When the token budget
 runs low the output is steered to a valid end, so that it parses unless the budget is too small for any valid output.
@@ -6,13 +6,15 @@ runs low the output is steered to a valid end, so that it parses unless the budg
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bottega.core.errors import ControlError
-from bottega.core.request import Format
+from bottega.core.request import Calls, Format
+from bottega.core.tool_text import call_grammar
 
 if TYPE_CHECKING:
     from bottega.codecs.text import TextCodec
@@ -21,6 +23,7 @@ _CLOSERS = (b'"', b"}", b"]", b"0", b"e", b"a")  # what a shortest ending is tri
 _SLACK = 8  # tokens kept in hand before an output is steered to its end
 _LOOKAHEAD = 32  # within this many tokens of the end, the way out is measured at every step
 _LONGEST_END = 512
+_INSIDE = "failed to compile JSON schema: "  # how llguidance begins what is wrong with a schema inside a grammar
 
 
 class _Vocabulary:
@@ -55,11 +58,10 @@ class Grammars:
         Raises:
             ControlError: the schema, expression or grammar is not valid or uses what is not supported.
         """
-        from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+        from llguidance import LLMatcher
 
-        if self._tokenizer is None:
-            self._tokenizer = LLTokenizer(TokenizerWrapper(_Vocabulary(self._codec)), n_vocab=self._codec.vocab_size,
-                                          eos_token=list(self._ends))
+        if form.calls is not None:
+            return self._calls(form.calls)
         if form.json_schema is not None:
             name, grammar = "json_schema", LLMatcher.grammar_from_json_schema(
                 form.json_schema, overrides={"whitespace_flexible": False})
@@ -67,9 +69,28 @@ class Grammars:
             name, grammar = "regex", LLMatcher.grammar_from_regex(form.regex)
         else:
             name, grammar = "grammar", LLMatcher.grammar_from_lark(form.grammar)
+        return self._start(grammar, f"the {name}", f"format.{name}")
+
+    def _calls(self, calls: Calls) -> Constraint:
+        from llguidance import LLMatcher
+
+        grammar = LLMatcher.grammar_from_lark(call_grammar(calls.tools, several=calls.several))
+        try:
+            return self._start(grammar, f"the parameters of the tool '{next(iter(calls.tools))}'", "format.calls")
+        except ControlError:
+            for name, schema in calls.tools.items() if len(calls.tools) > 1 else ():  # which of them is it?
+                self._calls(Calls(tools={name: schema}))
+            raise
+
+    def _start(self, grammar: Any, what: str, where: str) -> Constraint:
+        from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+        if self._tokenizer is None:
+            self._tokenizer = LLTokenizer(TokenizerWrapper(_Vocabulary(self._codec)), n_vocab=self._codec.vocab_size,
+                                          eos_token=list(self._ends))
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
-            raise ControlError(f"the {name} cannot be used: {_problem(matcher)}", where=f"format.{name}",
+            raise ControlError(f"{what} cannot be used: {_problem(matcher)}", where=where,
                                fix="correct it; JSON Schema, Rust regex and Lark syntax are understood")
         closers = [number for data in _CLOSERS if len(number_of := self._codec.encode_bytes(data)) == 1
                    for number in number_of]
@@ -77,8 +98,9 @@ class Grammars:
 
 
 def _problem(matcher: Any) -> str:
-    """Return what llguidance complains of, on one line."""
-    return " ".join(str(matcher.get_error()).split())[:300]
+    """Return what llguidance complains of, on one line, without the grammar that calls are made into."""
+    error = str(matcher.get_error()).partition(_INSIDE)
+    return " ".join(re.split(r"\n +\d+ \| ", error[2] or error[0])[0].split())[:300]
 
 
 class Constraint:
