@@ -140,7 +140,7 @@ def test_what_cannot_be_done_is_named(home: Path, questions: Path, options: list
 def test_ctrl_c_keeps_what_was_answered(home: Path, questions: Path, tmp_path: Path) -> None:  # noqa: F811
     output, unfinished = tmp_path / "out.jsonl", tmp_path / "out.jsonl.unfinished"
     command = ["distil", str(questions), "--teacher", "desk", "-o", str(output), "--best-of", str(DRAWS), "--reward",
-               REFUND, "--max-tokens", "150", "--temperature", "1"]
+               REFUND, "--max-tokens", "80", "--temperature", "1"]
     process = subprocess.Popen([sys.executable, "-m", "bottega", *command], stderr=subprocess.PIPE, text=True,
                                env={**os.environ, "BOTTEGA_HOME": str(home), "OMP_NUM_THREADS": "1"})
     wait_for(lambda: unfinished.is_file() and len(unfinished.read_bytes().splitlines()) > 1, 60)

@@ -71,6 +71,16 @@ def test_calls_are_written_as_models_learn_them(engine: Engine, several: bool) -
             assert set(REQUIRED) <= call.arguments.keys() if call.name == "order" else call.arguments == {}
 
 
+def test_no_further_call_begins_where_the_budget_has_no_room_for_it(engine: Engine) -> None:
+    tools = {"now": {"properties": {}, "additionalProperties": False}}
+    for budget in range(50, 95, 5):
+        text, finish = make(engine, Format(calls=Calls(tools=tools, several=True)), budget, budget,
+                            logit_bias={"<": 8, "\n": 8})
+        words, calls = read_calls(text)
+        assert (words, finish) == ("", "end"), (budget, text)
+        assert calls
+
+
 def test_a_tool_whose_schema_cannot_be_obeyed_is_named(engine: Engine) -> None:
     tools = {"order": SCHEMA, "bad": {"properties": {"a": {"type": "array", "uniqueItems": True}}}}
     for some in (tools, {"bad": tools["bad"]}):

@@ -76,13 +76,14 @@ class Grammars:
 
         grammar = LLMatcher.grammar_from_lark(call_grammar(calls.tools, several=calls.several))
         try:
-            return self._start(grammar, f"the parameters of the tool '{next(iter(calls.tools))}'", "format.calls")
+            return self._start(grammar, f"the parameters of the tool '{next(iter(calls.tools))}'", "format.calls",
+                               calls.several)
         except ControlError:
             for name, schema in calls.tools.items() if len(calls.tools) > 1 else ():  # which of them is it?
                 self._calls(Calls(tools={name: schema}))
             raise
 
-    def _start(self, grammar: Any, what: str, where: str) -> Constraint:
+    def _start(self, grammar: Any, what: str, where: str, several: bool = False) -> Constraint:
         from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
         if self._tokenizer is None:
@@ -94,7 +95,7 @@ class Grammars:
                                fix="correct it; JSON Schema, Rust regex and Lark syntax are understood")
         closers = [number for data in _CLOSERS if len(number_of := self._codec.encode_bytes(data)) == 1
                    for number in number_of]
-        return Constraint(matcher, self._codec.vocab_size, self._ends, closers)
+        return Constraint(matcher, self._codec.vocab_size, self._ends, closers, several)
 
 
 def _problem(matcher: Any) -> str:
@@ -104,16 +105,16 @@ def _problem(matcher: Any) -> str:
 
 
 class Constraint:
-    """How far one output has come in its format."""
+    """How far one output has come in its format; `several`: whether it is made of long parts that end alike."""
 
-    def __init__(self, matcher: Any, vocab: int, ends: tuple[int, ...], closers: list[int]) -> None:
+    def __init__(self, matcher: Any, vocab: int, ends: tuple[int, ...], closers: list[int], several: bool) -> None:
         self._matcher, self._vocab, self._ends, self._closers = matcher, vocab, ends, closers
-        self._since, self._cost = 0, -1
+        self._several, self._since, self._cost, self._part = several, 0, -1, 0
         self.steered = False
 
     def fork(self) -> Constraint:
         """Return an independent copy at the same place."""
-        return Constraint(self._matcher.deep_copy(), self._vocab, self._ends, self._closers)
+        return Constraint(self._matcher.deep_copy(), self._vocab, self._ends, self._closers, self._several)
 
     def allowed(self, remaining: int) -> NDArray[np.bool_]:
         """Return which tokens may come next, bool [V].
@@ -127,12 +128,19 @@ class Constraint:
         if self._cost < 0 or self._since >= _SLACK or near:
             path = self._way_out(min(remaining, _LONGEST_END))
             self._since, self._cost = 0, _LONGEST_END if path is None else len(path)
+            self._part = max(self._part, len(path or ()))
             if path is not None and len(path) + _SLACK >= remaining:
-                self.steered = True
-                only = np.zeros(self._vocab, dtype=np.bool_)
-                only[path[:1] or list(self._ends)] = True
-                return only
+                return self._only(path[:1] or list(self._ends))
+        # a further part is begun only where another like the longest so far, and some slack, has room
+        if self._several and remaining <= 2 * self._part + _SLACK and self._matcher.is_accepting():
+            return self._only(list(self._ends))
         return self._mask(self._matcher)
+
+    def _only(self, tokens: list[int]) -> NDArray[np.bool_]:
+        self.steered = True
+        only = np.zeros(self._vocab, dtype=np.bool_)
+        only[tokens] = True
+        return only
 
     def accept(self, token: int) -> None:
         """Take the token that was drawn.
