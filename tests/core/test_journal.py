@@ -60,6 +60,7 @@ def test_nothing_is_lost_or_mixed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the run that was stopped: seed was 1, is 2; url was None, is 'u'"):
         Journal(path, {**FACTS, "seed": 2, "url": "u"}, resume=True)
     first = Journal(path, FACTS, resume=True)
+    assert first.count() == 1
     with pytest.raises(InputError, match="another process is at work"):
         Journal(path, FACTS, resume=True)
     assert path.read_bytes() == kept

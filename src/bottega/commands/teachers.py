@@ -108,7 +108,8 @@ def told(journal: Journal, total: int) -> Iterator[None]:
     try:
         yield
     except BottegaError as error:
-        stopped, count = isinstance(error, Interrupted), len(journal.parts)
+        # counted in the file: a stop may fall between the writing of a part and its being noted
+        stopped, count = isinstance(error, Interrupted), journal.count()
         if not count:
             journal.remove()
             if stopped:

@@ -99,6 +99,10 @@ class Journal:
             self._file.write((json.dumps(value, separators=(",", ":")) + "\n").encode())
             os.fsync(self._file.fileno())
 
+    def count(self) -> int:
+        """Return how many parts the file holds."""
+        return max(0, len(whole_lines(self.path.read_bytes())[0]) - 1)
+
     def close(self) -> None:
         """Let another process go on with the file."""
         self._file.close()
