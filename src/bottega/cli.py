@@ -73,8 +73,8 @@ app.add_typer(tables.app, name="table")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("stopped by you", fix="run the same command again ('bottega train' with --resume): "
-                                            "finished parts are reused")
+    raise Interrupted("stopped by you", fix="run the same command again ('bottega train' and 'bottega distil' with "
+                                            "--resume): finished parts are reused")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from bottega.families.reward import RewardModel, rewards
 from bottega.generation.engine import Engine
 from bottega.training.run import make
 from tests.cli.conftest import bottega
-from tests.server.running import serving
+from tests.server.running import serving, wait_for
 from tests.training.test_preference_training import home, judge, pairs, recipe  # noqa: F401
 
 COUNT, DRAWS = 24, 6
@@ -137,16 +137,31 @@ def test_what_cannot_be_done_is_named(home: Path, questions: Path, options: list
     assert not (questions.parent / "none.jsonl").exists()
 
 
-def test_ctrl_c_leaves_what_was_there(home: Path, questions: Path, tmp_path: Path) -> None:  # noqa: F811
-    many, output = tmp_path / "many.jsonl", tmp_path / "out.jsonl"
-    many.write_text(questions.read_text() * 200)
-    output.write_text("what was there\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bottega", "distil", str(many), "--teacher", "desk", "-o", str(output), "--best-of", "8",
-         "--reward", REFUND], env={**os.environ, "BOTTEGA_HOME": str(home)}, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert "asking desk 4,800 questions" in process.stderr.readline()
+def test_ctrl_c_keeps_what_was_answered(home: Path, questions: Path, tmp_path: Path) -> None:  # noqa: F811
+    output, unfinished = tmp_path / "out.jsonl", tmp_path / "out.jsonl.unfinished"
+    command = ["distil", str(questions), "--teacher", "desk", "-o", str(output), "--best-of", str(DRAWS), "--reward",
+               REFUND, "--max-tokens", "80", "--temperature", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "bottega", *command], stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "BOTTEGA_HOME": str(home), "OMP_NUM_THREADS": "1"})
+    wait_for(lambda: unfinished.is_file() and len(unfinished.read_bytes().splitlines()) > 1, 60)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert output.read_text() == "what was there\n"
-    assert [file.name for file in tmp_path.iterdir() if file.name not in ("many.jsonl", "out.jsonl")] == []
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    answered = len(unfinished.read_bytes().splitlines()) - 1
+    assert 0 < answered < COUNT
+    assert f"error: stopped by you: {answered} of {COUNT} prompts are answered and kept in {unfinished}" in told
+    assert "with --resume to go on" in told
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl.unfinished"]
+    # what is answered does not depend on the rewards: they may change
+    done = bottega(*command, "--at-least", "9", "--resume", home=home, cwd=tmp_path)
+    assert done.returncode == 3
+    assert f"{answered} of {COUNT} prompts are answered already" in done.stderr
+    assert "lower --at-least with --resume" in done.stderr
+    done = bottega(*command, "--at-least", "1", "--resume", "--json", home=home, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not unfinished.exists()
+    whole = tmp_path / "whole.jsonl"
+    again = bottega(*command, "--at-least", "1", "-o", str(whole), "--json", home=home, cwd=tmp_path)
+    assert whole.read_bytes() == output.read_bytes()
+    elsewhere = {"output": str(output), "lineage": str(output.with_suffix(".lineage.json"))}
+    assert json.loads(again.stdout) | elsewhere == json.loads(done.stdout)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from bottega.core.errors import ControlError
-from bottega.core.request import Controls, Format, Request
+from bottega.core.request import Calls, Controls, Format, Request
+from bottega.core.tool_text import read_calls, write_calls
 from bottega.generation.engine import Engine
 
 REQUIRED = ["name", "count", "tags", "kind"]
@@ -55,6 +56,41 @@ def test_regex_and_grammar(engine: Engine, seed: int) -> None:
     lark = 'start: word ("," word)*\nword: /[a-c]+/'
     text, _ = make(engine, Format(grammar=lark), seed, 30)
     assert re.fullmatch(r"[a-c]+(,[a-c]+)*", text)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_calls_are_written_as_models_learn_them(engine: Engine, several: bool) -> None:
+    tools = {"order": SCHEMA, "now": {"properties": {}, "additionalProperties": False}}
+    for seed in range(6):
+        text, finish = make(engine, Format(calls=Calls(tools=tools, several=several)), seed, 120)
+        words, calls = read_calls(text)
+        assert (words, finish, write_calls("", calls)) == ("", "end", text)
+        assert len(calls) == 1 or (several and calls)
+        for call in calls:
+            assert call.name in tools
+            assert set(REQUIRED) <= call.arguments.keys() if call.name == "order" else call.arguments == {}
+
+
+def test_no_further_call_begins_where_the_budget_has_no_room_for_it(engine: Engine) -> None:
+    tools = {"now": {"properties": {}, "additionalProperties": False}}
+    for budget in range(50, 95, 5):
+        text, finish = make(engine, Format(calls=Calls(tools=tools, several=True)), budget, budget,
+                            logit_bias={"<": 8, "\n": 8})
+        words, calls = read_calls(text)
+        assert (words, finish) == ("", "end"), (budget, text)
+        assert calls
+
+
+def test_a_tool_whose_schema_cannot_be_obeyed_is_named(engine: Engine) -> None:
+    tools = {"order": SCHEMA, "bad": {"properties": {"a": {"type": "array", "uniqueItems": True}}}}
+    for some in (tools, {"bad": tools["bad"]}):
+        with pytest.raises(ControlError) as caught:
+            make(engine, Format(calls=Calls(tools=some)), 0)
+        assert caught.value.problem == ("the parameters of the tool 'bad' cannot be used: "
+                                        'Unimplemented keys: ["uniqueItems"]')
+        assert caught.value.where == "format.calls"
+    with pytest.raises(ControlError, match="json_schema cannot be used: Unimplemented keys"):
+        make(engine, Format(json_schema=tools["bad"]), 0)
 
 
 @pytest.mark.parametrize(("form", "name"), [

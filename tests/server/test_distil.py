@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from bottega.commands.questions import questions
 from bottega.core.errors import ContextError, DataError, InputError
 from bottega.core.files import sha256_file
 from bottega.data.rows import usable
@@ -52,6 +53,7 @@ def test_a_model_of_ours_and_the_same_behind_a_server_say_the_same(
     assert "2 conversations" in done.stdout
     ours = check(tmp_path, asked, teacher=small_workshop.assistant)
     assert json.loads((tmp_path / "answers.lineage.json").read_text())["parents"][0]["kind"] == "model"
+    (tmp_path / "answers.jsonl").unlink()  # another teacher does not write over it
     done = bottega("distil", str(asked), *options, "--url", f"{server.url}/v1", "--licence", "MIT", "--json",
                    home=tmp_path / "empty", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -62,7 +64,7 @@ def test_a_model_of_ours_and_the_same_behind_a_server_say_the_same(
                    home=tmp_path / "empty", cwd=tmp_path)
     assert done.returncode == 2
     assert "answered 404" in done.stderr
-    assert not (tmp_path / "none.jsonl").exists()
+    assert not list(tmp_path.glob("none*"))
 
 
 class Remembers(http.server.BaseHTTPRequestHandler):
@@ -99,7 +101,7 @@ def test_a_key_goes_to_the_address_alone_and_into_no_message(address: str, monke
     monkeypatch.setenv("MY_KEY", "sk-secret")
     model = ServedModel(address, "m", "MY_KEY")
     with pytest.raises(InputError, match="answered 302") as caught:
-        model.answers([[{"role": "user", "content": "hello"}]])
+        list(model.replies([[{"role": "user", "content": "hello"}]], seeds=[0]))
     assert Remembers.seen == [("/v1/chat/completions", "Bearer sk-secret")]  # the redirect was not followed
     assert "sk-secret" not in str(caught.value)
     monkeypatch.setattr(Remembers, "status", 200)
@@ -145,11 +147,10 @@ def test_a_line_break_after_a_key_is_not_part_of_it(address: str, monkeypatch: p
 def test_what_a_line_holds_is_kept_whatever_it_is(address: str, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """A line separator within a text ends no line, 0 is an answer, and half a surrogate pair costs nobody the rest."""
-    from bottega.commands.distil import _questions
 
     path = tmp_path / "questions.jsonl"
     path.write_text('{"prompt": "one\u2028two", "reference": 0}\n{"prompt": "half \\ud800", "reference": 1.5}\n')
-    assert [(one.messages[0]["content"], one.reference) for one in _questions(path)] == [
+    assert [(one.messages[0]["content"], one.reference) for one in questions(path)] == [
         ("one\u2028two", "0"), ("half \ud800", "1.5")]
     monkeypatch.setattr(Remembers, "status", 200)
     monkeypatch.setattr(Remembers, "reply", b'{"choices": [{"message": {"content": "and so"}, '
@@ -205,10 +206,8 @@ def test_a_conversation_too_long_for_the_address_is_told_apart(address: str, sai
     ('{"messages": [{"role": "assistant", "content": "x"}]}', "all its turns"),
     ('{"messages": [{"role": "boss", "content": "x"}]}', "boss"), ("", "holds no questions")])
 def test_a_line_that_asks_nothing_is_named(line: str, fault: str, tmp_path: Path) -> None:
-    from bottega.commands.distil import _questions
-
     path = tmp_path / "questions.jsonl"
     path.write_text('{"prompt": "fine"}\n' + line + "\n" if line else "\n")
     with pytest.raises(DataError, match=fault) as caught:
-        _questions(path)
+        questions(path)
     assert "questions.jsonl" in str(caught.value)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bottega.commands.common import Json, emit, model_path, open_engine, start
+from bottega.commands.common import Json, emit, model_path, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bottega.core.bundle import Bundle
-    from bottega.generation.served import ServedModel
+    from bottega.core.errors import DataError
+    from bottega.core.journal import Journal
+    from bottega.core.lineage import Parent
     from bottega.objectives.rejection import Kept
     from bottega.objectives.rewards import Rewards
-    from bottega.objectives.samples import Prompt, Sample
 
-    Draw = Callable[[int, list[Prompt]], list[list[Sample]]]  # place of the first of some prompts, and these
-
-_FIX = 'write {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]} on each line'
-_TOGETHER = 256  # answers made before they are judged
 
 
 def distil(
@@ -41,6 +37,7 @@ def distil(
     max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the first prompt; each further one takes the next.")] = 0,
     licence: Annotated[str, typer.Option(help="SPDX name of what the teacher's terms allow.")] = "unknown",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run that was stopped ended.")] = False,
     as_json: Json = False,
 ) -> None:
     """Answer prompts with any model and write conversations to tune on.
@@ -51,9 +48,12 @@ def distil(
 
     The turns after the last question of a line are left out (rewards compare with the answer that stood there, or with
     'reference'; 'meta' holds what else they ask for); empty answers are too, and how many end at --max-tokens is told.
-    The output is written whole at the end or
-    not at all. FILE.lineage.json beside it says who answered what, judged by whom. Look at the teacher's terms before
-    you train on its answers.
+    FILE.lineage.json beside the output says who answered what, judged by whom. Look at the teacher's terms before you
+    train on its answers.
+
+    Answers are kept in OUTPUT.unfinished as they come. After Ctrl-C or a crash the same command with --resume asks only
+    what was not answered, and the output is that of a run that was never stopped. Rewards and --at-least may change
+    then. The output itself is written whole at the end or not at all, and never over another one.
 
     Examples:
 
@@ -67,72 +67,111 @@ def distil(
 
       bottega train recipes/python-assistant.yaml name=student data.sources=[answers.jsonl]
     """
+    from bottega.commands.questions import questions
+    from bottega.commands.teachers import keep, own, served, told
     from bottega.core.bundle import Bundle
-    from bottega.core.energy import CostMeter
-    from bottega.core.errors import DataError, InputError
+    from bottega.core.energy import Cost, CostMeter
+    from bottega.core.errors import InputError
     from bottega.core.files import sha256_file, write_atomic, write_json
+    from bottega.core.journal import Journal
     from bottega.core.lineage import Licence, Lineage, Parent
+    from bottega.core.progress import say
     from bottega.generation.served import ServedModel
 
     start(as_json)
-    meter, asked = CostMeter(), _questions(prompts)
+    meter, asked = CostMeter(), questions(prompts)
     spec = _rewards(reward, best_of, at_least, temperature, by_url=url is not None)
     judge, rewards = _judges(spec)
     controls: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
     licences = [Licence(spdx=licence, evidence="given with --licence")]
-    models: list[Bundle] = []
+    models, address = list[Bundle](), None
     if url is not None:
         if teacher is None:
             raise InputError("an address serves many models and none is named", where="--teacher",
                              fix="add --teacher NAME, as the address calls it")
-        served = ServedModel(url, teacher, key_variable)
-        who, draw = {"teacher": teacher, "host": served.host}, _served(served, best_of, seed, controls)
+        address = ServedModel(url, teacher, key_variable)
+        who = {"teacher": teacher, "host": address.host}
     else:
         models = [Bundle.open(model_path(teacher, "text"))]
         who = {"teacher": models[0].name, "digest": models[0].digest}
-        draw = _own(teacher, asked, best_of, seed, controls)
         licences = licences if licence != "unknown" else list(models[0].lineage.licences)
-    kept = _keep(asked, draw, best_of, rewards, at_least, " at ".join(who[key] for key in ("teacher", "host")
-                                                                      if key in who))
     if judge is not None:
         models.append(judge)
         licences += judge.lineage.licences
+    parents = [Parent(kind="model", name=one.name, digest=one.lineage.digest) for one in models]
+    parameters = {**who, "controls": controls, "prompts": sha256_file(prompts),
+                  **({"best_of": best_of, "rewards": spec, "at_least": at_least} if spec else {})}
+    if not output.name:
+        raise InputError(f"'{output}' is a folder, not a name to write to", where="--output", fix="give a file name")
+    beside, unfinished = output.with_suffix(".lineage.json"), output.with_name(f"{output.name}.unfinished")
+    done = _finished(output, beside, _identity(parents, parameters, seed))
+    if done is not None:
+        unfinished.unlink(missing_ok=True)  # of a run that was killed just before it did so itself
+        _tell({"conversations": done, "output": str(output), "lineage": str(beside), **who, "unchanged": True}, as_json)
+        return
+    if resume and not unfinished.exists():
+        say("nothing is kept of an earlier run: starting from the beginning")
+    # what rewards and --at-least make of the answers is found anew
+    journal = Journal(unfinished, {**who, **controls, "prompts": parameters["prompts"], "best_of": best_of,
+                                   "seed": seed}, resume=resume)
+    before = Cost(**journal.parts[-1]["cost"]) if journal.parts else Cost()
+    with told(journal, len(asked)):
+        draw = served(address, asked, best_of, seed, controls) if address else \
+            own(teacher, asked, best_of, seed, controls)
+        kept = keep(asked, draw, journal, rewards, at_least, best_of=best_of, cost=lambda: before + meter.read(),
+                    who=" at ".join(who[key] for key in ("teacher", "host") if key in who))
     if not kept.answers:
-        figures = kept.figures()
-        best = max((max(group) for group in kept.drawn if group), default=0.0)
-        raise DataError(
-            f"all answers to {kept.empty} prompts are empty" if not kept.below else
-            f"no answer to {kept.below} prompts earns {at_least} (the best {best:.3g}, the mean "
-            f"{figures['reward_drawn']:.3g}), and all to {kept.empty} are empty", where=who["teacher"],
-            fix="lower --at-least, raise --best-of, or choose another teacher" if kept.below else
-                "raise --max-tokens, or choose another teacher")
+        raise _nothing(kept, who["teacher"], at_least, journal)
     rows = [{"messages": [*sample.prompt.messages, {"role": "assistant", "content": sample.text}],
              **({"meta": {"reward": earned}} if spec else {})} for sample, earned in kept.answers]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomic(output, lines.encode("utf-8", "backslashreplace"))  # half a surrogate pair stays as JSON escapes it
-    judged = {"best_of": best_of, "rewards": spec, "at_least": at_least} if spec else {}
-    lineage = Lineage(kind="dataset", name=output.stem, content=sha256_file(output), step="distil",
-                      parents=[Parent(kind="model", name=one.name, digest=one.lineage.digest) for one in models],
-                      parameters={**who, "controls": controls, "prompts": sha256_file(prompts), **judged}, seed=seed,
-                      licences=licences, cost=meter.read())
-    beside = output.with_suffix(".lineage.json")
-    write_json(beside, lineage.model_dump(mode="json"))
+    content = lines.encode("utf-8", "backslashreplace")  # half a surrogate pair stays as JSON escapes it
+    lineage = Lineage(kind="dataset", name=output.stem, content=hashlib.sha256(content).hexdigest(), step="distil",
+                      parents=parents, parameters=parameters, seed=seed, licences=licences,
+                      cost=before + meter.read())
+    write_json(beside, lineage.model_dump(mode="json"))  # first, so that an output never stands without it
+    write_atomic(output, content)
+    journal.remove()
     cut = sum(not sample.finished for sample, _ in kept.answers)
     found = {"conversations": len(rows), "empty": kept.empty, "cut": cut, "output": str(output),
              "lineage": str(beside), **who}
     if spec:
         found |= {"below": kept.below, "drawn": sum(map(len, kept.drawn)), **kept.figures()}
+    _tell(found, as_json)
+
+
+def _tell(found: dict[str, Any], as_json: bool) -> None:
+    """Print what came of it."""
     if as_json:
         emit(found)
         return
-    typer.echo(f"{len(rows):,} conversations in {output}, {found['empty']} empty answers left out; {beside} says who "
-               "answered")
-    if cut:
-        typer.secho(f"{cut:,} of them end at --max-tokens {max_tokens}, often in the middle of a sentence: who learns "
-                    "from them learns to stop there. Raise it", fg="yellow")
-    if spec:
+    count, output, beside = f"{found['conversations']:,} conversations", found["output"], found["lineage"]
+    if found.get("unchanged"):
+        typer.echo(f"{output} is finished already, with {count}: nothing was asked; {beside} says who answered")
+        return
+    typer.echo(f"{count} in {output}, {found['empty']} empty answers left out; {beside} says who answered")
+    if found["cut"]:
+        typer.secho(f"{found['cut']:,} of them end at --max-tokens, often in the middle of a sentence: who learns from "
+                    "them learns to stop there. Raise it", fg="yellow")
+    if "drawn" in found:
         typer.echo(f"{found['drawn']:,} answers drawn, of a mean reward of {found['reward_drawn']:.3g}; those kept "
-                   f"have {found['reward_kept']:.3g}; {kept.below} prompts without an answer that is good enough")
+                   f"have {found['reward_kept']:.3g}; {found['below']} prompts without an answer that is good enough")
+
+
+def _nothing(kept: Kept, teacher: str, at_least: float | None, journal: Journal) -> DataError:
+    """Return what is wrong when no answer is kept; good answers that earn too little stay in the journal."""
+    from bottega.core.errors import DataError
+
+    if not kept.below:
+        journal.remove()
+        return DataError(f"all answers to {kept.empty} prompts are empty", where=teacher,
+                         fix="raise --max-tokens, or choose another teacher")
+    best = max((max(group) for group in kept.drawn if group), default=0.0)
+    return DataError(
+        f"no answer to {kept.below} prompts earns {at_least} (the best {best:.3g}, the mean "
+        f"{kept.figures()['reward_drawn']:.3g}), and all to {kept.empty} are empty", where=teacher,
+        fix=f"lower --at-least with --resume, which judges the same answers again; or remove {journal.path} and raise "
+            "--best-of or choose another teacher")
 
 
 def _rewards(given: list[str] | None, best_of: int, at_least: float | None, temperature: float, *,
@@ -192,96 +231,38 @@ def _judges(spec: dict[str, Any]) -> tuple[Bundle | None, Rewards | None]:
     return judge, Rewards(spec, reward_scorer(judge.path) if judge else None)
 
 
-def _own(name: str | None, asked: list[Prompt], best_of: int, seed: int,
-         controls: dict[str, Any]) -> Draw:
-    """Return what draws `best_of` answers to each of some prompts from a model of this workshop."""
-    from bottega.core.request import Controls, Message, Request
-    from bottega.objectives.samples import Sample
-
-    engine = open_engine(name)
-    requests = [Request(messages=[Message.model_validate(turn) for turn in prompt.messages],
-                        controls=Controls(seed=seed + number, n=best_of, **controls))
-                for number, prompt in enumerate(asked)]
-
-    def draw(first: int, part: list[Prompt]) -> list[list[Sample]]:
-        made = engine.generate_many(requests[first:first + len(part)])
-        return [[Sample(prompt, one.text, one.tokens, [], one.finish != "length") for one in result.outputs]
-                for prompt, result in zip(part, made, strict=True)]
-
-    return draw
-
-
-def _served(served: ServedModel, best_of: int, seed: int, controls: dict[str, Any]) -> Draw:
-    """Return what draws `best_of` answers to each of some prompts from a model at an address."""
-    from bottega.objectives.samples import Sample
-
-    def draw(first: int, part: list[Prompt]) -> list[list[Sample]]:
-        told = served.replies([prompt.messages for prompt in part for _ in range(best_of)],
-                              seed=seed + first * best_of, **controls)
-        samples = [Sample(part[place // best_of], one.text, [], [], one.finished) for place, one in enumerate(told)]
-        return [samples[place:place + best_of] for place in range(0, len(samples), best_of)]
-
-    return draw
-
-
-def _keep(asked: list[Prompt], draw: Draw, best_of: int, rewards: Rewards | None, at_least: float | None,
-          who: str) -> Kept:
-    """Draw answers to all prompts, judge them some at a time, and return what is kept.
+def _finished(output: Path, beside: Path, identity: dict[str, Any]) -> int | None:
+    """Return how many conversations an output holds that this very command has made; None where there is none.
 
     Raises:
-        InputError: an address does not answer.
-        DataError: a reward failed.
+        InputError: there is an output that something else has made, or that was changed since.
     """
-    from bottega.core.progress import timed, track
-    from bottega.objectives.rejection import Kept, keep_best
+    from bottega.core.errors import BottegaError, InputError
+    from bottega.core.files import read_json, sha256_file
+    from bottega.core.journal import differences
+    from bottega.core.lineage import Lineage
+    from bottega.core.validate import validate
 
-    kept, size = Kept(), max(1, _TOGETHER // best_of)
-    with timed(f"asking {who} {len(asked):,} questions"):
-        for first in track(range(0, len(asked), size), "answers"):
-            keep_best(draw(first, asked[first:first + size]), rewards, at_least, kept)
-    return kept
-
-
-def _questions(path: Path) -> list[Prompt]:
-    """Return the conversations of a file, each up to its last question, with the answer that stood there.
-
-    Raises:
-        InputError: the file cannot be read.
-        DataError: a line is malformed, or there is none; the message names it.
-    """
-    from bottega.core.errors import DataError, InputError
-    from bottega.data.record import check_payload
-    from bottega.objectives.samples import Prompt
-
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 within a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}", fix="give a JSONL file") from None
-    asked = []
-    for number, line in enumerate(lines, 1):
-        where = f"{path}:{number}"
-        if not line.strip():
-            continue
+    if not output.exists():
+        return None
+    why = "and was not made by 'bottega distil'"
+    if beside.is_file() and output.is_file():
         try:
-            data = json.loads(line)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict) or (data.get("prompt") is None and data.get("messages") is None):
-            raise DataError("the line asks nothing", where=where, fix=_FIX)
-        turns = check_payload("preference", {**{key: data.get(key) for key in ("prompt", "messages")}, "chosen": "a",
-                                             "rejected": "b"}, where=where)["messages"]
-        reference = data.get("reference")
-        while turns and turns[-1]["role"] == "assistant":
-            *turns, last = turns
-            reference = last["content"] if reference is None else reference
-        if not turns:
-            raise DataError("the line asks nothing: all its turns are the assistant's", where=where, fix=_FIX)
-        facts = data.get("meta")
-        asked.append(Prompt(turns, [], "" if reference is None else str(reference),
-                            facts if isinstance(facts, dict) else {}))
-    if not asked:
-        raise DataError(f"{path} holds no questions", where=str(path), fix=_FIX)
-    return asked
+            found = validate(Lineage, read_json(beside), where=str(beside))
+            why = differences(_identity(found.parents, found.parameters, found.seed), identity)
+            if not why and found.content == sha256_file(output):
+                return output.read_bytes().count(b"\n")
+            why = f"and was made otherwise: {why}" if why else "and was changed since it was made"
+        except BottegaError:
+            pass
+    raise InputError(f"{output} exists already, {why}", where="--output", fix="give another name, or remove it")
+
+
+def _identity(parents: list[Parent], parameters: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return what an output depends on, by the names of its options."""
+    rest = {name: value for name, value in parameters.items() if name != "controls"}
+    return {**rest, **parameters.get("controls", {}), "seed": seed,
+            "models": {parent.name: parent.digest for parent in parents}}
 
 
 def register(app: typer.Typer) -> None:

@@ -32,23 +32,37 @@ PictureFile = Annotated[bytes, BeforeValidator(_from_base64),
                                         when_used="json-unless-none")]
 
 
+class Calls(Strict):
+    """Tools of which one must be called.
+
+    Attributes:
+        tools: name → JSON schema of its arguments.
+        several: whether further calls may follow the first.
+    """
+
+    tools: dict[str, dict[str, Any]] = Field(min_length=1)
+    several: bool = False
+
+
 class Format(Strict):
-    """The shape an output must have: exactly one of the three.
+    """The shape an output must have: exactly one of the four.
 
     Attributes:
         json_schema: a JSON schema.
         regex: a regular expression the whole output matches.
         grammar: a Lark grammar.
+        calls: tools, name → JSON schema of its arguments; the output calls one, or where `several` is true some.
     """
 
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
     grammar: str | None = None
+    calls: Calls | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Format:
-        if sum(value is not None for value in (self.json_schema, self.regex, self.grammar)) != 1:
-            raise ValueError("give exactly one of json_schema, regex, grammar")
+        if sum(value is not None for value in (self.json_schema, self.regex, self.grammar, self.calls)) != 1:
+            raise ValueError("give exactly one of json_schema, regex, grammar, calls")
         return self
 
 
@@ -69,7 +83,7 @@ class Controls(Strict):
         stop: strings that end the output; they are never part of it.
         n: outputs to return.
         best_of: outputs to make; the n with the highest mean log-probability are returned.
-        format: JSON schema, regular expression or grammar the output must match.
+        format: JSON schema, regular expression, grammar or calls of tools the output must match.
         guidance_scale: how closely a picture follows its prompt; 1 is the model's own distribution.
         steps: of denoising.
         sampler: how a denoising step is taken (`families/flow.py`).

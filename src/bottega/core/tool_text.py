@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_CALL = re.compile(rf"{_OPEN}\s*(.*?)\s*{_CLOSE}", re.DOTALL)
+_SPACE = re.compile(r"\s*")
+_read_json = json.JSONDecoder().raw_decode
+_SPACED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # for llguidance, as `_json`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,31 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)  # spaced as transformers' `tojson` does
 
 
+def _block(name: str, arguments: str) -> str:
+    return f'{_OPEN}\n{{"name": {name}, "arguments": {arguments}}}\n{_CLOSE}'
+
+
 def write_calls(content: str, calls: Sequence[Call]) -> str:
     """Return an assistant turn: its words, if any, then its calls."""
-    blocks = [f'<tool_call>\n{{"name": {_json(call.name)}, "arguments": {_json(call.arguments)}}}\n</tool_call>'
-              for call in calls]
+    blocks = [_block(_json(call.name), _json(call.arguments)) for call in calls]
     return "\n".join([content, *blocks] if content else blocks)
+
+
+def call_grammar(tools: Mapping[str, Mapping[str, Any]], *, several: bool = False) -> str:
+    """Return the Lark grammar of turns that `write_calls` writes: calls of these tools, without words before them.
+
+    Args:
+        tools: name → JSON schema of its arguments.
+        several: whether further calls may follow the first.
+    """
+    # a name stands in the grammar as JSON does in a turn; llguidance reads a schema in place
+    rules = []
+    for number, (name, schema) in enumerate(tools.items()):
+        before, after = _block(_json(name), "\0").split("\0")
+        rules += [f"call{number}: {json.dumps(before)} arguments{number} {json.dumps(after)}",
+                  f"arguments{number}: %json {json.dumps({**schema, 'type': 'object', 'x-guidance': _SPACED})}"]
+    start = 'start: call ("\\n" call)*' if several else "start: call"
+    return "\n".join([start, "call: " + " | ".join(f"call{number}" for number in range(len(tools))), *rules, ""])
 
 
 def write_tools(content: str, tools: Sequence[Any]) -> str:
@@ -60,17 +82,62 @@ def read_calls(text: str, known: Collection[str] | None = None) -> tuple[str, li
         text: the turn.
         known: what may be called; a call of something else is none. None: anything.
     """
+    words, calls, _ = _read(text, known, whole=True)
+    return words, calls
+
+
+def _read(text: str, known: Collection[str] | None, *, whole: bool) -> tuple[str, list[Call], int]:
+    """Return words, calls, and how many characters those are: all of a whole turn, else of it what is decided."""
     words: list[str] = []
     calls: list[Call] = []
-    place = 0
-    for found in _CALL.finditer(text):
-        call = _call(found.group(1))
+    place = start = 0
+    while (opened := text.find(_OPEN, start)) >= 0:
+        call, end = _read_block(text, opened)
+        if end is None and not whole:
+            stop = opened - text[place:opened].endswith("\n")
+            return "".join([*words, text[place:stop]]), calls, stop
+        # a mark that closes nothing: what follows it is read on
+        start = end if end is not None else max(text.find(_CLOSE, opened), opened) + 1
         if call is not None and (known is None or call.name in known):
-            words.append(text[place:found.start()].removesuffix("\n"))
+            words.append(text[place:opened].removesuffix("\n"))
             calls.append(call)
-            place = found.end()
-    words.append(text[place:])
-    return "".join(words), calls
+            place = start
+    read = len(text) if whole else len(text) - _opening(text[place:])
+    return "".join([*words, text[place:read]]), calls, read
+
+
+def _opening(words: str) -> int:
+    """Return how many characters at the end of some words may begin a call."""
+    mark = f"\n{_OPEN}"
+    return max(size for size in range(len(mark)) for start in (mark[:size], _OPEN[:size]) if words.endswith(start))
+
+
+def _read_block(text: str, opened: int) -> tuple[Call | None, int | None]:
+    """Return the call whose mark opens at a place, None where the block holds none, and where the block ends.
+
+    The end is None where more text may still decide. A closing mark inside a JSON string closes nothing.
+    """
+    begin = _end_of_space(text, opened + len(_OPEN))
+    try:
+        data, end = _read_json(text, begin)
+        end = _end_of_space(text, end)
+        if text.startswith(_CLOSE, end):
+            return _call(data), end + len(_CLOSE)
+        if _CLOSE.startswith(text[end:]):
+            return None, None
+    except json.JSONDecodeError as error:
+        if error.msg.startswith("Unterminated string"):
+            return None, None
+        end = error.pos
+    except (ValueError, RecursionError):  # a number of too many digits, too many brackets
+        end = begin
+    closed = text.find(_CLOSE, end)
+    return None, closed + len(_CLOSE) if closed >= 0 else None
+
+
+def _end_of_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
 
 
 class CallReader:
@@ -88,23 +155,9 @@ class CallReader:
     def push(self, text: str) -> tuple[str, list[Call]]:
         """Take more of the turn; return new words and new calls."""
         self._held += text
-        closed = self._held.rfind(_CLOSE)
-        ready = closed + len(_CLOSE) if closed >= 0 else self._safe()
-        words, calls = read_calls(self._held[:ready], self._known)
-        self._held = self._held[ready:]
-        if closed >= 0 and self._held:  # what came after a call may be words
-            more, others = self.push("")
-            return words + more, calls + others
+        words, calls, read = _read(self._held, self._known, whole=False)
+        self._held = self._held[read:]
         return words, calls
-
-    def _safe(self) -> int:
-        """Return how many held characters can be no part of a call."""
-        opened = self._held.find(_OPEN)
-        if opened >= 0:
-            return opened - self._held[:opened].endswith("\n")
-        mark = f"\n{_OPEN}"
-        return len(self._held) - max(size for size in range(len(mark)) for start in (mark[:size], _OPEN[:size])
-                                     if self._held.endswith(start))
 
     def finish(self) -> tuple[str, list[Call]]:
         """Return what is left at the end of the turn."""
@@ -112,11 +165,7 @@ class CallReader:
         return read_calls(left, self._known)
 
 
-def _call(block: str) -> Call | None:
-    try:
-        data = json.loads(block)
-    except (ValueError, RecursionError):
-        return None
+def _call(data: Any) -> Call | None:
     if isinstance(data, dict) and isinstance(data.get("name"), str) and isinstance(data.get("arguments"), dict):
         return Call(data["name"], data["arguments"])
     return None

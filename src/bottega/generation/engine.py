@@ -127,10 +127,19 @@ class Engine:
         Raises:
             ControlError, InputError: as in `generate`; what can be found out before anything is made, is.
         """
+        results = dict(self.generate_each(requests))
+        return [results[index] for index in range(len(requests))]
+
+    def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Result]]:
+        """Yield the results of `generate_many` as they are finished, each with its request's place.
+
+        Raises:
+            ControlError, InputError: as in `generate_many`.
+        """
         plans = [self.plan(request) for request in requests]
         made = [self.sequences(plan) for plan in plans]
         waiting = deque(sorted(range(len(plans)), key=lambda i: -len(plans[i].prompt) - plans[i].budget))
-        decoder, running, results = self.decoder(), dict[int, float](), dict[int, Result]()
+        decoder, running = self.decoder(), dict[int, float]()
         while waiting or running:
             while waiting and (not running or sum(plans[i].outputs for i in (*running, waiting[0])) <= _SLOTS):
                 index = waiting.popleft()
@@ -138,8 +147,7 @@ class Engine:
                 decoder.add(self.read(plans[index]), made[index])
             decoder.round()
             for index in [index for index in running if all(sequence.over for sequence in made[index])]:
-                results[index] = self.result(plans[index], made[index], time.perf_counter() - running.pop(index))
-        return [results[index] for index in range(len(plans))]
+                yield index, self.result(plans[index], made[index], time.perf_counter() - running.pop(index))
 
     def stream(self, request: Request) -> Iterator[Step]:
         """Yield the steps of a request as they are made; with `best_of` above `n`, of the winners once all are made.

@@ -11,11 +11,14 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message as Headers
 from http.client import HTTPException, IncompleteRead
+from queue import SimpleQueue
+from threading import Thread
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -133,22 +136,41 @@ class ServedModel:
                 time.sleep(_PAUSES[attempt])
         raise InputError(f"{problem}, {_TRIES} times", where=self._where, fix="try again later")
 
-    def answers(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seed: int = 0,
-                **controls: Any) -> list[str]:
-        """Return the texts of the answers to many conversations; see `replies`."""
-        return [reply.text for reply in self.replies(conversations, seed=seed, **controls)]
+    def replies(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seeds: Sequence[int],
+                **controls: Any) -> Iterator[tuple[int, Reply]]:
+        """Yield the answers to many conversations as they come, each with its place; some are asked for at a time.
 
-    def replies(self, conversations: Sequence[Sequence[Mapping[str, str]]], *, seed: int = 0,
-                **controls: Any) -> list[Reply]:
-        """Return the answers to many conversations, in order, some at a time; each has a seed of its own."""
-        with ThreadPoolExecutor(_TOGETHER) as pool:
-            jobs = [pool.submit(self.reply, turns, seed=seed + number, **controls)
-                    for number, turns in enumerate(conversations)]
-            try:
-                return [job.result() for job in jobs]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        Args:
+            conversations: see `reply`.
+            seeds: one a conversation.
+            controls: see `reply`.
+
+        Raises:
+            InputError: see `reply`; what else is under way is given up, as when the caller stops early.
+        """
+        told: SimpleQueue[tuple[int, Reply | BaseException]] = SimpleQueue()
+        left = deque(range(len(conversations)))
+
+        def work() -> None:
+            with suppress(IndexError):  # nothing is left
+                while True:
+                    place = left.popleft()
+                    try:
+                        told.put((place, self.reply(conversations[place], seed=seeds[place], **controls)))
+                    except BaseException as error:
+                        told.put((place, error))
+
+        # daemons: a program that is stopped does not wait for what a slow address is still thinking of
+        for _ in range(min(_TOGETHER, len(left))):
+            Thread(target=work, daemon=True).start()
+        try:
+            for _ in conversations:
+                place, found = told.get()
+                if isinstance(found, BaseException):
+                    raise found
+                yield place, found
+        finally:
+            left.clear()
 
     def _read(self, data: bytes) -> Reply:
         content, finish = None, None
@@ -160,4 +182,5 @@ class ServedModel:
         if not isinstance(content, str):
             raise InputError(f"{self.host} does not answer as OpenAI's chat completions do", where=self._where,
                              fix="give an address that ends in /v1 and speaks this API")
-        return Reply(content, finish != "length")
+        # half a surrogate pair, which JSON can write, has no UTF-8
+        return Reply(content.encode("utf-8", "replace").decode(), finish != "length")

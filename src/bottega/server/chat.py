@@ -21,7 +21,8 @@ async def chat(body: ChatBody, request: Request) -> Response:
     shown = (body.top_logprobs or 0) if body.logprobs else None
     wish = Wish(messages=body.turns(), controls=body.controls(),
                 alternatives=max(shown or 0, body.bottega.alternatives))
-    names = [tool["function"]["name"] for tool in body.offered]
+    must = body.forced
+    names = list(must.tools) if must else [tool["function"]["name"] for tool in body.offered]
     most = 1 if body.parallel_tool_calls is False else None
     return await respond(body, request, [wish], lambda pieces: ChatShape(shown, pieces, names, most),
                          "chat.completion")

@@ -109,13 +109,15 @@ def translate(error: BottegaError) -> ApiError | None:
 
 def _control(error: ControlError) -> str | None:
     """Return the control that an error of the lower floors is about, under the name clients use."""
+    if error.where in PARAMS:
+        return PARAMS[error.where]
     quoted = _CONTROL.search(error.problem)
     names = ([quoted[1] or quoted[2]] if quoted else []) + [error.where.partition(".")[0]]
     return next((PARAMS.get(name, name) for name in names if name in Controls.model_fields), None)
 
 
 _FIELDS = Request.model_fields.keys() | Controls.model_fields.keys() | {"model"}
-PARAMS = {"format": "response_format"}  # controls that have another name in OpenAI's interface
+PARAMS = {"format": "response_format", "format.calls": "tools"}  # controls that have another name in OpenAI's interface
 
 
 def invalid(faults: Sequence[Mapping[str, Any]], names: frozenset[str]) -> ApiError:

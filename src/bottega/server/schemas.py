@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from bottega.core.errors import suggest
-from bottega.core.request import Controls, Message
+from bottega.core.request import Calls, Controls, Format, Message
 from bottega.server.errors import PARAMS, ApiError, shown
 from bottega.server.formats import FORMATS, ResponseFormat, as_format
-from bottega.server.tools import CallBody, CalledBody, fault_of, written
+from bottega.server.tools import CallBody, CalledBody, Choice, choice_fault, fault_of, forced, written
 
 Number = float | None
 Count = int | None
@@ -167,8 +167,12 @@ class Sampling(Body):
         wish = {name: getattr(self, name) for name in Controls.model_fields if hasattr(self, name)}
         wish["n"] = 1 if self.n is None else self.n
         wish["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
-        wish["format"] = as_format(self.response_format)
+        wish["format"] = self._format()
         return as_controls(wish, self._sent)
+
+    def _format(self) -> Format | None:
+        """Return the shape that the answer must have."""
+        return as_format(self.response_format)
 
     def _sent(self, name: str) -> str:
         """Return the name under which the client sent a control."""
@@ -208,7 +212,7 @@ class ChatBody(Sampling):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
 
     @model_validator(mode="before")
@@ -218,16 +222,27 @@ class ChatBody(Sampling):
             fault = fault_of(data["tools"]) if data.get("tools") is not None else None
             if fault:
                 raise refuse(fault, "tools")
-            choice = data.get("tool_choice")
-            if choice not in (None, "none", "auto"):
-                raise refuse(f"tool_choice {shown(choice)} is not supported: no model can be made to call; use 'auto' "
-                             "or 'none'", "tool_choice")
+            fault = choice_fault(data.get("tool_choice"), data.get("tools") or [])
+            if fault:
+                raise refuse(fault, "tool_choice")
         return data
 
     @property
     def offered(self) -> list[dict[str, Any]]:
         """The tools that may be called."""
         return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def forced(self) -> Calls | None:
+        """What must be called, if something must be.
+
+        Raises:
+            ApiError: 400 that names the tool whose parameters are those of no object.
+        """
+        try:
+            return forced(self.tool_choice, self.offered, several=self.parallel_tool_calls is not False)
+        except ValueError as error:
+            raise ApiError(400, str(error), param="tools") from None
 
     def turns(self) -> list[Message]:
         """Return the conversation as the lower floors know it, tools and calls written into its turns.
@@ -259,6 +274,9 @@ class ChatBody(Sampling):
                 raise ApiError(400, "give either max_completion_tokens or max_tokens", param="max_tokens")
             return Sampling.controls(self.model_copy(update={"max_tokens": self.max_completion_tokens}))
         return super().controls()
+
+    def _format(self) -> Format | None:
+        return as_format(self.response_format) if self.forced is None else Format(calls=self.forced)
 
     def _sent(self, name: str) -> str:
         return "max_completion_tokens" if name == "max_tokens" and self.max_completion_tokens is not None else name

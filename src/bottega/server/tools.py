@@ -13,11 +13,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from bottega.core.errors import suggest
+from bottega.core.request import Calls
 from bottega.core.tool_text import Call
 from bottega.data.formats import Unreadable
 from bottega.data.turns import messages as as_turns
 from bottega.server.errors import shown
 
+_NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 
 
@@ -36,6 +39,24 @@ class ToolBody(BaseModel):
     model_config = ConfigDict(strict=True)
     type: Literal["function"]
     function: FunctionBody
+
+
+class NamedBody(BaseModel):
+    """The name of a function."""
+
+    model_config = ConfigDict(strict=True)
+    name: str
+
+
+class ChoiceBody(BaseModel):
+    """The function that must be called."""
+
+    model_config = ConfigDict(strict=True)
+    type: Literal["function"]
+    function: NamedBody
+
+
+Choice = Literal["none", "auto", "required"] | ChoiceBody
 
 
 class CalledBody(BaseModel):
@@ -83,6 +104,49 @@ def fault_of(tools: Any) -> str | None:
     names = [tool["function"]["name"] for tool in tools]
     twice = next((name for name in names if names.count(name) > 1), None)
     return None if twice is None else f"tools: two are named {shown(twice)}; give each a name of its own"
+
+
+def choice_fault(choice: Any, tools: Sequence[dict[str, Any]]) -> str | None:
+    """Return why a `tool_choice` cannot be had, None when it can; the tools have no fault."""
+    if choice in (None, "none", "auto"):
+        return None
+    if choice != "required":
+        try:
+            name = ChoiceBody.model_validate(choice).function.name
+        except ValidationError:
+            return (f"tool_choice {shown(choice)} is not supported; use 'none', 'auto', 'required' or "
+                    '{"type": "function", "function": {"name": …}}')
+        names = [tool["function"]["name"] for tool in tools]
+        if name not in names:
+            return f"tool_choice: no tool is named {shown(name)}; {suggest(name, names)}"
+    return None if tools else "tool_choice 'required' needs tools to choose from; give tools, or leave it out"
+
+
+def forced(choice: Choice | None, tools: Sequence[dict[str, Any]], *, several: bool) -> Calls | None:
+    """Return what must be called; None where the model chooses whether it calls.
+
+    Args:
+        choice: as it was sent, checked.
+        tools: what may be called, as it was sent, checked.
+        several: whether more than one call may be made where any tool must be called.
+
+    Raises:
+        ValueError: the parameters of a tool are not those of an object; the message names it.
+    """
+    if choice in (None, "none", "auto"):
+        return None
+    name = choice.function.name if isinstance(choice, ChoiceBody) else None
+    found: dict[str, dict[str, Any]] = {}
+    for number, tool in enumerate(tools):
+        function = tool["function"]
+        if name in (None, function["name"]):
+            schema = function.get("parameters")
+            found[function["name"]] = _NOTHING if schema is None else schema
+            kind = found[function["name"]].get("type", "object")
+            if "object" not in (kind if isinstance(kind, list) else [kind]):
+                raise ValueError(f"tools[{number}].function.parameters: the type {shown(kind)} is not allowed; the "
+                                 "arguments of a call are an object")
+    return Calls(tools=found, several=several and name is None)
 
 
 def written(messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

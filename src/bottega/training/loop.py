@@ -20,6 +20,7 @@ import torch
 from bottega.core.energy import Cost, CostMeter
 from bottega.core.errors import BottegaError, DivergedError, Interrupted, RecipeError
 from bottega.core.files import read_json, write_json
+from bottega.core.journal import differences
 from bottega.core.progress import say
 from bottega.core.recipe import TrainingSpec
 from bottega.objectives.base import Lively, Objective
@@ -285,10 +286,8 @@ def _announce(choices: Choices, run: Path, notes: dict[str, Any]) -> None:
 
 def _same_facts(old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to go on under another identity, saying what changed."""
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if changed:
-        listed = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed[:5])
-        raise RecipeError(f"this is not the run that was stopped: {listed}", where="--resume",
+    if changed := differences(old, new):
+        raise RecipeError(f"this is not the run that was stopped: {changed}", where="--resume",
                           fix="undo the change, or train again without --resume")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bottega.core.files import clear_disk_errors, write_atomic
+from bottega.core.journal import whole_lines
 
 HISTORY = "metrics.jsonl"
 _BOARD_SECONDS = 1.0  # a point a second is plenty for a curve
@@ -21,15 +22,7 @@ _BOARD_SECONDS = 1.0  # a point a second is plenty for a curve
 def read_history(run: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's log, oldest first; a torn last line (after a kill) is left out."""
     path = run / HISTORY
-    if not path.is_file():
-        return []
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+    return whole_lines(path.read_bytes())[0] if path.is_file() else []
 
 
 class MetricsLog:
