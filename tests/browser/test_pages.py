@@ -151,7 +151,7 @@ def test_headers_caching_and_size(served: Served) -> None:
     for address in addresses:
         with urllib.request.urlopen(served.url + address) as answer:
             assert "immutable" in answer.headers["cache-control"]
-    assert sum(file.stat().st_size for file in ASSETS.iterdir()) <= 150_000
+    assert sum(file.stat().st_size for file in ASSETS.iterdir()) <= 160_000
 
 
 def test_text_can_be_read_in_both_themes() -> None:

@@ -9,7 +9,7 @@ export function showNumber(field, value, own) {
   const name = field.dataset.control;
   const number = $("input[type=number]", field);
   const range = $("input[type=range]", field);
-  number.value = value ?? "";
+  if (number !== document.activeElement) number.value = value ?? ""; // never over what is being typed
   if (name !== "seed") number.placeholder = own ?? "auto";
   field.classList.toggle("unset", value === undefined);
   if (range) range.value = value ?? own ?? NEUTRAL[name] ?? 0;
@@ -25,6 +25,7 @@ export function watchNumber(field, set) {
     if (value !== undefined && number.min !== "") value = Math.max(value, Number(number.min));
     if (value !== undefined && number.max !== "") value = Math.min(value, Number(number.max));
     if (value !== undefined && number.step === "1") value = Math.round(value);
+    number.value = value ?? "";
     set(value);
   });
   range?.addEventListener("input", () => set(Number(range.value)));
