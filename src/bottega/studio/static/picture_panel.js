@@ -31,7 +31,7 @@ export function showSettings() {
     if ($("input[type=number]", field)) showNumber(field, value, own);
     else {
       const entry = $("input, select", field);
-      entry.value = value ?? "";
+      if (entry !== document.activeElement) entry.value = value ?? ""; // never over what is being typed
       if (name === "size") {
         entry.readOnly = Boolean(chosen?.fixed);
         if (entry.readOnly) entry.value = own;
