@@ -12,6 +12,7 @@ row before, of other times the difference to it: what is made ascends.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -265,8 +266,11 @@ def _means(column: Any, kind: Column, first: Rows) -> Floats:
 
     values = Table(Schema(columns=[kind]), pa.table({kind.name: column})).values(kind.name)
     known = ~np.isnan(values)
-    total, count = (np.r_[0.0, np.cumsum(part)[:-1]] for part in (np.where(known, values, 0.0), known))
-    return averaged(total - total[first], count - count[first])
+    count = np.r_[0, np.cumsum(known)[:-1]]
+    total, values = np.zeros(len(values)), np.where(known, values, 0.0)
+    for start, end in itertools.pairwise([*np.unique(first).tolist(), len(values)]):
+        np.cumsum(values[start:end - 1], out=total[start + 1:end])  # a sum over all would lose the small to the large
+    return averaged(total, count - count[first])
 
 
 def _bare(column: Column) -> Column:
