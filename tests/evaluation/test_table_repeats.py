@@ -47,6 +47,15 @@ def test_what_counts_as_repeated(text: str, share: float) -> None:
     assert repeated(_table(age=[1], note=[text]), train)["note"]["value"] == share
 
 
+@pytest.mark.parametrize(("text", "share"), [
+    ("患者三天前无明显诱因出现发热伴咳嗽，体温最高三十九度。", 1.0),
+    ("患者三天前无明显诱因出现发热伴咳嗽，体温最高三十八度。", 1.0),
+    ("女性五天前无明显诱因出现发热，伴头痛。", 0.0)])
+def test_passages_are_found_where_words_have_no_spaces_between_them(text: str, share: float) -> None:
+    train = _table(age=[1], note=["患者三天前无明显诱因出现发热伴咳嗽，体温最高三十九度。"])
+    assert repeated(_table(age=[1], note=[text]), train)["note"]["value"] == share
+
+
 def test_no_texts_say_nothing() -> None:
     train = _table(age=[1, 2], note=["one", "two"])
     assert repeated(_table(age=[1], note=pa.array([None], pa.string())), train) == {}

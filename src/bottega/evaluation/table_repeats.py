@@ -1,18 +1,24 @@
 """Are made texts those of training rows, whole or in long passages? `pytest tests/evaluation/test_table_repeats.py`.
 
 A model that knows a text by heart seldom gives it back letter by letter: a text counts as repeated when it is one of
-the training texts, or when ten of its words in a row are. Real texts repeat each other too, greetings and phrases, so
+the training texts, or when ten of its words in a row are; where no spaces part words, as in Chinese and Japanese, two
+letters count as a word. Real texts repeat each other too, greetings and phrases, so
 the share is put beside that of held-out rows.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 
 from bottega.core.table import Table, as_text
 from bottega.evaluation.statistics import Figure, rate
 
 RUN = 10  # words in a row that are hardly ever the same by chance
+_LETTERS = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana and Han
+_WORD = re.compile(rf"([{_LETTERS}])|[^\s{_LETTERS}]+")
 
 
 def repeated(rows: Table, train: Table) -> dict[str, Figure]:
@@ -41,5 +47,8 @@ def _stream(table: Table, name: str) -> Iterable[str]:
 
 def _pieces(text: str) -> set[str]:
     """Return every run of words of a text, or the whole of a shorter one, whatever its case and spaces."""
-    words = text.lower().split()
-    return {" ".join(words[first:first + RUN]) for first in range(max(1, len(words) - RUN + 1))}
+    found = list(_WORD.finditer(text.lower()))
+    words = [one[0] for one in found]
+    halves = list(accumulate((1 if one[1] else 2 for one in found), initial=0))
+    ends = (bisect_left(halves, before + 2 * RUN) for before in halves)
+    return {" ".join(words[first:end]) for first, end in enumerate(ends) if end <= len(words)} or {" ".join(words)}
