@@ -26,7 +26,7 @@ from bottega.data.tables.prepare import prepare_table
 from bottega.evaluation.table_verdict import TableVerdict
 from bottega.evaluation.tables import judge_table
 from bottega.generation import table_writer
-from bottega.training import loop
+from bottega.training import loop, table_report
 from bottega.training.run import make
 
 
@@ -113,6 +113,17 @@ def test_a_row_that_says_more_than_any_in_training_still_gets_its_text(model: ta
 def test_texts_cannot_be_asked_for(model: tables.TableModel, condition: Any) -> None:
     with pytest.raises(ControlError, match="is free text, written last from the rest of its row"):
         model.sample(1, conditions=[condition] if isinstance(condition, str) else condition)
+
+
+def test_texts_of_every_training_row_are_looked_for_when_a_model_is_judged(
+        model: tables.TableModel, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _data(model, home)
+    train = data.table("train")
+    monkeypatch.setattr(table_report, "_QUICK", 30)  # as 2,000 are of a large table
+    monkeypatch.setattr(table_report, "_made", lambda *given: train.head(60))  # a model that knows its rows by heart
+    judged = table_report.judge(model.bundle, data, quick=True)
+    assert judged.scores.privacy.repeated["remark"]["value"] == 1
+    assert any("texts in 'remark' are those of training rows" in reason for reason in judged.reasons)
 
 
 def _bottega(home: Path, *said: str) -> subprocess.CompletedProcess[str]:

@@ -112,7 +112,7 @@ class TableScores:
 
 
 def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, quick: bool = False,
-                rules: Sequence[Rule] = ()) -> TableScores:
+                rules: Sequence[Rule] = (), everyone: Table | None = None) -> TableScores:
     """Score a synthetic table.
 
     Args:
@@ -122,6 +122,7 @@ def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, qu
         seed: of samples, folds, trees, predicates and references; the same seed gives the same scores.
         quick: at most 2,000 rows of each table, 300 tries an attack and three targets, for a look while training.
         rules: constraints whose violations are counted.
+        everyone: all training rows, where `train` is a sample: a text that is repeated may be that of any.
 
     Raises:
         InputError: fewer than 20 rows of a table, or columns that do not fit each other.
@@ -135,7 +136,7 @@ def judge_table(synthetic: Table, train: Table, holdout: Table, *, seed: int, qu
     counts = {"synthetic": len(synthetic), "train": len(train), "holdout": len(holdout)}
     most = QUICK_ROWS if quick else table_privacy.MOST
     tries = QUICK_TRIES if quick else table_attacks.TRIES
-    rng, everyone = np.random.default_rng(seed), train
+    rng, everyone = np.random.default_rng(seed), everyone or train
     if quick:
         synthetic, train, holdout = (table.take(sample(len(table), most, rng)) for table in
                                      (synthetic, train, holdout))

@@ -89,7 +89,7 @@ def judge(bundle: Bundle, data: TableDataset[TableCodec], *, seed: int = 0, quic
     made, rules, layout = _made(engine, len(real), seed), data.codec.coded_rules, data.codec.layout
     real = real.take(np.arange(min(len(real), len(made))))
     with timed(f"judging {len(made):,} rows beside {len(real):,} real ones"):
-        scores = judge_table(made, real, held, seed=seed, quick=quick, rules=rules)
+        scores = judge_table(made, real, held, seed=seed, quick=quick, rules=rules, everyone=train)
         if layout is not None:
             more, changes = judge_sequences(made, *steps, layout, seed=seed)
             scores = replace(scores, scores=[*scores.scores, *more], sequences=changes)
