@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.table_notes import WARDS, fit_notes, write_notes
 
 from bottega import tables
 from bottega.codecs.table import TableCodec
+from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, Interrupted, RecipeError
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls, Request
@@ -190,7 +192,9 @@ def _fit(home: Path, name: str, columns: dict[str, Any], **more: Any) -> tables.
 @pytest.mark.parametrize(("name", "texts", "why"), [
     ("empty", [None] * 60, "0 different texts"), ("one", ["the same words in every row"] * 60, "1 different texts"),
     ("single", ["only this one"] + [None] * 59, "different texts among the training rows"),
-    ("long", [f"{row} " + "lorem ipsum dolor " * 800 for row in range(60)], "comes out empty")])
+    ("long", [f"{row} " + "lorem ipsum dolor " * 800 for row in range(60)], "comes out empty"),
+    ("alike", [f"{row} " + "lorem ipsum dolor " * 800 if row % 2 else "no findings" for row in range(80)],
+     "comes out empty")])
 def test_what_is_too_little_or_too_long_to_learn_comes_out_empty(home: Path, capsys: pytest.CaptureFixture[str],
                                                                  name: str, texts: list[str | None], why: str) -> None:
     model = _fit(home, name, {"note": pa.array(texts, pa.string())})
@@ -277,6 +281,28 @@ def test_a_model_is_trained_further_with_its_texts(model: tables.TableModel, hom
     assert after["untrained"] < before["loss"] + 0.5  # it begins where the base's texts ended
     notes = tables.TableModel(further).sample(30).data["note"].drop_null().to_pylist()
     assert sum("Seen in" in note for note in notes) > len(notes) / 2
+
+
+def test_what_is_too_little_to_learn_is_not_learned_further_either(model: tables.TableModel, home: Path,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    once = _further(home, "once", lambda row: f"seen {row} times", lambda row: "known by heart")
+    assert once.meta["texts"]["columns"] == ["note"]
+    assert "'remark' has 1 different texts" in capsys.readouterr().err
+    long = _further(home, "long", lambda row: f"{row} " + "quartz jackdaws vow " * 40, lambda row: "known by heart")
+    assert "texts" not in long.meta  # longer than the context of the base, shorter than the longest of a fresh model
+    assert "'note' are longer than 256 tokens" in capsys.readouterr().err
+
+
+def _further(home: Path, name: str, note: Callable[[int], str], remark: Callable[[int], str]) -> Bundle:
+    source = home / f"{name}-more.csv"
+    with source.open("w", encoding="utf-8") as file:
+        file.write("ward,age,note,remark\n")
+        file.writelines(f"{WARDS[row % 3]},{20 + row % 60},{note(row)},{remark(row)}\n" for row in range(80))
+    return make(Recipe.model_validate({
+        "name": f"more-{name}", "base": "notes", "data": {"sources": [str(source)], "validation": 0.2},
+        "codec": {"kind": "table"}, "objective": {"kind": "tables"}, "generator": {"family": "tabular"},
+        "training": {"budget": {"steps": 2}, "batch": 64, "precision": "fp32", "compile": "off", "sample_every": 0}}),
+        home=home, report=False)
 
 
 def test_seeds_are_of_rows_not_of_pieces() -> None:

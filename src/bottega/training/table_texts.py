@@ -88,24 +88,26 @@ def learn_texts(recipe: Recipe, codec: TableCodec, dataset: TableDataset[TableCo
     columns = [column.name for column in codec.schema.columns if column.kind == "text" and _enough(column.name, tables)]
     if not columns:
         return None
-    given = [column.name for column in codec.schema.learned][:_COLUMNS]
+    model = families.load(known) if known else None
+    given = RowPrompts.load(known).given if known else [column.name for column in codec.schema.learned][:_COLUMNS]
     if known is None:
         with timed("training a codec of the texts"):
             words = TextCodec.train(_words(tables["train"], given, columns, codec.spec.protect), _vocabulary(
                 sum(len(text) for name in columns for text in _texts(tables["train"], name))))
     else:
         words = TextCodec.load(known)
-    prompts, told, lengths = _fitting(tables, given, columns, words, RowPrompts.load(known) if known else None)
+    prompts, told, lengths = _fitting(tables, given, columns, words, int(model.config.context) if model else _LONGEST)
     if not told.asked["train"] or not told.asked["validation"]:
         say("warning: no text is both short enough and held out, so texts come out empty")
         return None
     tokens = sum(lengths["train"])
     nearly = max(int(np.quantile(lengths["train"], _NEARLY)), min(lengths["validation"]))
     context = min(_LONGEST, max(_SHORTEST, -(-nearly // 64) * 64))
-    model = families.load(known) if known else _fresh(recipe.seed, tokens, words, context)
-    if known:
+    if model:
         context = int(model.config.context)
         model.begin_again()
+    else:
+        model = _fresh(recipe.seed, tokens, words, context)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     batch = max(context, min(_BATCH, tokens // _EPOCH))
     spec = _spec(recipe.training, context, batch, tokens)
@@ -177,11 +179,11 @@ def _vocabulary(letters: int) -> int:
 
 
 def _fitting(tables: dict[Any, Table], given: list[str], columns: list[str], words: TextCodec,
-             known: RowPrompts | None) -> tuple[RowPrompts, _Told, dict[str, list[int]]]:
-    """Return prompts of the columns whose texts fit, the texts that do, and the length of each in tokens."""
-    prompts, lengths = known or RowPrompts(given=given, written={}), dict[str, list[int]]()
+             most: int) -> tuple[RowPrompts, _Told, dict[str, list[int]]]:
+    """Return prompts of the columns whose texts fit `most` tokens, the texts that do, and the tokens of each."""
+    prompts, lengths = RowPrompts(given=given, written={}), dict[str, list[int]]()
     told = _Told({split: [] for split in SPLITS})
-    for column in list(known.written) if known else columns:
+    for column in columns:
         fits: dict[str, list[tuple[_Asked, int, int]]] = {}
         for split in SPLITS:
             rows = tables[split].take(tables[split].data[column].is_valid().to_numpy())
@@ -189,13 +191,14 @@ def _fitting(tables: dict[Any, Table], given: list[str], columns: list[str], wor
             before, after = ([len(ids) for ids in words.encode_batch(said)] for said in
                              ([one.prompt for one in asked], [one.text for one in asked]))
             fits[split] = [(one, text, MARKS + prompt + text) for one, prompt, text in
-                           zip(asked, before, after, strict=True) if MARKS + prompt + text <= _LONGEST]
+                           zip(asked, before, after, strict=True) if MARKS + prompt + text <= most]
             if len(asked) > len(fits[split]):
                 say(f"{len(asked) - len(fits[split])} of {len(asked)} {split} texts of '{column}' are longer than "
-                    f"{_LONGEST} tokens with what they are told and are left out")
-        if len(fits["train"]) < FEWEST:
-            say(f"warning: '{column}' comes out empty: {len(fits['train'])} of its texts are short enough, at least "
-                f"{FEWEST} must be")
+                    f"{most} tokens with what they are told and are left out")
+        different = len({one.text for one, *_ in fits["train"]})
+        if different < FEWEST:
+            say(f"warning: '{column}' comes out empty: {different} different ones of its texts are short enough, at "
+                f"least {FEWEST} must be")
             continue
         longest = 1 + max(text for _, text, _ in fits["train"])
         prompts = prompts.model_copy(update={"written": {**prompts.written, column: longest}})
