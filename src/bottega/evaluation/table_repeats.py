@@ -18,7 +18,7 @@ from bottega.evaluation.statistics import Figure, rate
 
 RUN = 10  # words in a row that are hardly ever the same by chance
 _LETTERS = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana and Han
-_WORD = re.compile(rf"([{_LETTERS}])|[^\s{_LETTERS}]+")
+_LETTER, _WORD = re.compile(f"[{_LETTERS}]"), re.compile(rf"[{_LETTERS}]|[^\s{_LETTERS}]+")
 
 
 def repeated(rows: Table, train: Table) -> dict[str, Figure]:
@@ -47,8 +47,11 @@ def _stream(table: Table, name: str) -> Iterable[str]:
 
 def _pieces(text: str) -> set[str]:
     """Return every run of words of a text, or the whole of a shorter one, whatever its case and spaces."""
-    found = list(_WORD.finditer(text.lower()))
-    words = [one[0] for one in found]
-    halves = list(accumulate((1 if one[1] else 2 for one in found), initial=0))
-    ends = (bisect_left(halves, before + 2 * RUN) for before in halves)
+    words = _WORD.findall(text.lower())
+    ends: Iterable[int]
+    if _LETTER.search(text) is None:
+        ends = range(RUN, len(words) + 1)
+    else:
+        halves = list(accumulate((1 if _LETTER.match(word) else 2 for word in words), initial=0))
+        ends = (bisect_left(halves, before + 2 * RUN) for before in halves)
     return {" ".join(words[first:end]) for first, end in enumerate(ends) if end <= len(words)} or {" ".join(words)}
