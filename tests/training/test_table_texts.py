@@ -22,13 +22,13 @@ from bottega.core.bundle import Bundle
 from bottega.core.errors import ControlError, Interrupted, RecipeError
 from bottega.core.recipe import Recipe
 from bottega.core.request import Controls, Request
-from bottega.core.table import Table
+from bottega.core.table import Column, Schema, Table
 from bottega.data.tables.dataset import TableDataset
 from bottega.data.tables.prepare import prepare_table
 from bottega.evaluation.table_verdict import TableVerdict
 from bottega.evaluation.tables import judge_table
 from bottega.generation import table_writer
-from bottega.training import loop, table_report
+from bottega.training import loop, table_report, table_texts
 from bottega.training.run import make
 
 
@@ -303,6 +303,15 @@ def _further(home: Path, name: str, note: Callable[[int], str], remark: Callable
         "codec": {"kind": "table"}, "objective": {"kind": "tables"}, "generator": {"family": "tabular"},
         "training": {"budget": {"steps": 2}, "batch": 64, "precision": "fp32", "compile": "off", "sample_every": 0}}),
         home=home, report=False)
+
+
+def test_words_of_few_rows_teach_the_codec_nothing_though_a_row_says_them_twice() -> None:
+    said = ["Zeppelin came", "Zeppelin left", "Zeppelin slept", *["someone came"] * 5]
+    table = pa.table({"note": said, "remark": said})
+    schema = Schema(columns=[Column(name=name, kind="text", arrow="string") for name in table.column_names])
+    learned = list(table_texts._words(Table(schema, table), [], ["note", "remark"], 5))
+    assert sum("someone came" in text for text in learned) == 10
+    assert not [text for text in learned if "Zeppelin" in text]
 
 
 def test_seeds_are_of_rows_not_of_pieces() -> None:

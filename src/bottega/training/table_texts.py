@@ -165,8 +165,9 @@ def _enough(name: str, tables: dict[Any, Table]) -> bool:
 
 
 def _words(table: Table, given: list[str], columns: list[str], protect: int) -> Iterator[str]:
-    """Yield what the codec learns its merges from: no word of a text that fewer than `protect` texts hold."""
-    held = Counter(word for name in columns for text in _texts(table, name) for word in set(text.split()))
+    """Yield what the codec learns its merges from: no word of a text that fewer than `protect` rows hold."""
+    rows = zip(*(table.data[name].to_pylist() for name in columns), strict=True)
+    held = Counter(word for row in rows for word in {word for text in row if text for word in text.split()})
     yield from RowPrompts(given=given, written=dict.fromkeys(columns[:1], 1)).of(table, columns[0])
     for name in columns:
         yield f"{name}:"
