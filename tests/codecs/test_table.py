@@ -73,6 +73,15 @@ def test_rare_levels_are_pooled_and_never_named() -> None:
     assert "village" not in str(codec._saved()["latents"])
 
 
+def test_names_of_rare_levels_are_not_in_the_file(tmp_path: Path) -> None:
+    table = table_of({"ward": ["a", "b"] * 50 + ["zebra fever"], "age": list(range(101))})
+    codec, _ = learned(table, protect=5)
+    codec.save(tmp_path)
+    assert "zebra" not in (tmp_path / "table_codec.json").read_text()
+    assert TableCodec.load(tmp_path).made_levels("ward") == ["a", "b"]
+    assert learned(table, protect=1)[0].schema.column("ward").levels == ["a", "b", "zebra fever"]
+
+
 @pytest.mark.parametrize(("values", "kind", "decimals"), [
     ([0.25, 1.5], "number", 2), ([1.0, 7.0], "number", 0), ([1000.0, 3000.0], "number", -3),
     ([1 / 3, 2.0], "number", None),

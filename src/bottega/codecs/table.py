@@ -101,7 +101,9 @@ class TableCodec:
         fresh = replace(self, schema=schema, rows=len(table), layout=layout,
                         entities=0 if owner is None else len(np.unique(owner)))
         plan = Plan(table, fresh.coded_rules, self.spec, layout, owner)
-        return replace(fresh, latents=plan.latents(), mappings=plan.mappings)
+        return replace(fresh, schema=Schema(columns=[_common(column, table, owner, self.spec.protect)
+                                                     for column in schema.columns]),
+                       latents=plan.latents(), mappings=plan.mappings)
 
     def declare(self, schema: Schema) -> list[table_rules.Rule]:
         """Return the declared rules, checked against a schema.
@@ -365,6 +367,15 @@ def _facts(column: Column, table: Table, owner: NDArray[np.int64] | None) -> Col
         return column.model_copy(update={"levels": [levels[place] for place in order if counts[place]],
                                          "missing": gone})
     return column.model_copy(update={"missing": gone})
+
+
+def _common(column: Column, table: Table, owner: NDArray[np.int64] | None, protect: int) -> Column:
+    """Return a column without the names of levels that fewer than `protect` hold: they would give them away."""
+    if not column.levels:
+        return column
+    counts = holders(table.codes(column.name)[0], owner, len(column.levels))
+    return column.model_copy(update={"levels": [level for level, count in zip(column.levels, counts, strict=True)
+                                                if count >= protect]})
 
 
 def _floats(array: Any, column: Column) -> NDArray[np.float64]:

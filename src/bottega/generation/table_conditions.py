@@ -211,9 +211,8 @@ def _levels(condition: Condition, column: Column, codec: TableCodec) -> Conditio
     made = codec.made_levels(column.name)
     for value in values:
         if value not in made:
-            what = "is too rare to be made" if value in column.levels else "was never seen"
-            raise ControlError(f"no such record can exist: '{column.name}' = '{value[:100]}' {what}",
-                               where="conditions", fix=suggest(value, made))
+            raise ControlError(f"no such record can exist: '{column.name}' = '{value[:100]}' was never seen, or is too "
+                               "rare to be made", where="conditions", fix=suggest(value, made))  # which would tell
     return Condition(condition.column, condition.sign, values, text=condition.text)
 
 
