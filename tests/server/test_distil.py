@@ -186,6 +186,16 @@ def test_an_answer_that_is_cut_off_is_asked_for_again_and_then_an_error(monkeypa
         listening.shutdown()
 
 
+@pytest.mark.parametrize("said", [b"[" * 100_000, b'{"choices": [1]}', b"[]", b"\xff"],
+                         ids=["deep", "number", "list", "bytes"])
+def test_an_answer_of_another_shape_is_an_error_in_words(address: str, said: bytes,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembers, "status", 200)
+    monkeypatch.setattr(Remembers, "reply", said)
+    with pytest.raises(InputError, match="does not answer as OpenAI's chat completions do"):
+        ServedModel(address, "m").answer([{"role": "user", "content": "hello"}])
+
+
 @pytest.mark.parametrize("said", [
     b'{"error": {"message": "too many", "code": "context_length_exceeded"}}',
     b'{"object": "error", "message": "This model\'s maximum context length is 4096 tokens", "code": 400}'])
@@ -202,7 +212,7 @@ def test_a_conversation_too_long_for_the_address_is_told_apart(address: str, sai
 
 
 @pytest.mark.parametrize(("line", "fault"), [
-    ("not json", "asks nothing"), ('{"text": "x"}', "asks nothing"),
+    ("not json", "asks nothing"), ("[" * 100_000, "asks nothing"), ('{"text": "x"}', "asks nothing"),
     ('{"messages": [{"role": "assistant", "content": "x"}]}', "all its turns"),
     ('{"messages": [{"role": "boss", "content": "x"}]}', "boss"), ("", "holds no questions")])
 def test_a_line_that_asks_nothing_is_named(line: str, fault: str, tmp_path: Path) -> None:
