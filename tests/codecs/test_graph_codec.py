@@ -108,3 +108,12 @@ def test_bad_settings_and_bad_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"kind": "table"}')
     with pytest.raises(CorruptError):
         GraphCodec.load(tmp_path)
+
+
+def test_what_a_codec_does_not_know_is_named() -> None:
+    codec = GraphCodec.of({"largest": 20}).learn([Graph.of(["a", "b"], [(0, 1, "edge")])], "graphs")
+    assert codec.foreign(Graph.of(["b", "a"], [(0, 1, "edge")])) == ""
+    assert codec.foreign(Graph.of(["c"], [])) == "the model knows no type 'c'"
+    assert codec.foreign(Graph.of(["edge"], [])) == "the model knows no type 'edge'"  # it is one, but of no node
+    assert codec.foreign(Graph.of(["a", "b"], [(0, 1, "a")])) == "the model knows no type 'a'"
+    assert "knows 2 at most" in codec.foreign(Graph.of(["a"] * 3, []))

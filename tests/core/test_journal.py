@@ -1,6 +1,8 @@
 """Finished parts of long work: kept at once, read back without a torn end, refused under other facts."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,30 @@ def test_nothing_is_lost_or_mixed(tmp_path: Path) -> None:
     written(path)  # a run that was killed before its first part has nothing to lose
     Journal(path, {"seed": 5}, resume=False).close()
     assert path.read_bytes() == b'{"seed":5}\n'
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from bottega.core.journal import Journal
+journal = Journal(Path(sys.argv[1]), {"seed": 1, "teacher": "m"}, resume=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (Path(sys.argv[1]).stat().st_size + 4,) * 2)
+try:
+    journal.add({"n": 2})
+except OSError:
+    print("told")
+"""
+
+
+def test_a_part_that_the_disk_takes_half_of_is_not_taken_as_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    kept = written(path, {"n": 1})
+    ran = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert ran.stdout == "told\n"
+    assert path.read_bytes() == kept + b'{"n"'
+    journal = Journal(path, FACTS, resume=True)
+    assert journal.parts == [{"n": 1}]
+    journal.close()
 
 
 def test_differences_are_told_by_name() -> None:

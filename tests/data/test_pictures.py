@@ -271,6 +271,38 @@ def test_a_parquet_of_pictures_named_like_a_table_is_still_read_as_pictures(tmp_
     assert make(tmp_path / "hub").card["bottega"]["stages"]["kept"] == 6
 
 
+def latin(text: str) -> pa.Array:
+    """A column of text that is no UTF-8, as some writers leave it in Parquet."""
+    data = text.encode("latin-1")
+    return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, len(data)], np.int32)),
+                                                  pa.py_buffer(data)])
+
+
+def test_text_that_is_no_utf8_in_parquet_is_named_and_the_rest_is_used(tmp_path: Path, make: Make) -> None:
+    folder = fill(tmp_path / "latin", ANIMALS)
+    pq.write_table(pa.table({"file_name": ["a.png"], "text": latin("caf\xe9")}), folder / "metadata.parquet")
+    pq.write_table(pa.table({"image": [png(90)], "text": latin("caf\xe9")}), folder / "pictures.parquet")
+    stages = make(folder).card["bottega"]["stages"]
+    assert (stages["skipped"], stages["kept"]) == ({"malformed": 1, "damaged": 1}, len(ANIMALS))
+
+
+@pytest.mark.parametrize("features", ['{"info": {"features": ["label"]}}', "[" * 100_000], ids=["list", "deep"])
+def test_class_names_of_no_known_shape_are_none(tmp_path: Path, make: Make, features: str) -> None:
+    folder = fill(tmp_path / "odd", ANIMALS)
+    table = pa.table([pa.array([next(iter(ANIMALS))]), pa.array(["a star"]), pa.array(["a moon"])],
+                     names=["file_name", "text", "text"])
+    pq.write_table(table.replace_schema_metadata({"huggingface": features}), folder / "metadata.parquet")
+    assert make(folder).card["bottega"]["stages"]["skipped"] == {}
+
+
+def test_a_table_that_names_its_column_of_files_twice_is_read(tmp_path: Path, make: Make) -> None:
+    folder, name = fill(tmp_path / "twice", ANIMALS), next(iter(ANIMALS))
+    pq.write_table(pa.table([pa.array([name]), pa.array([name]), pa.array(["a star"])],
+                            names=["file_name", "file_name", "text"]), folder / "metadata.parquet")
+    dataset = make(folder)
+    assert "a star" in [*dataset.captions("train"), *dataset.captions("validation")]
+
+
 def test_a_table_of_another_shape_is_named(tmp_path: Path, make: Make) -> None:
     dataset = make(fill(tmp_path / "odd", {**ANIMALS, "captions.csv": "name;words\na.png;a star\n"}))
     assert dataset.card["bottega"]["stages"]["skipped"] == {"malformed": 1}

@@ -176,6 +176,32 @@ class CutsOff(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
+def test_what_came_to_stand_there_meanwhile_is_not_written_over(address: str, asked: Path, tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembers, "status", 200)
+    monkeypatch.setattr(Remembers, "reply", json.dumps({"choices": [{"message": {"content": "Yes."}}]}).encode())
+    output = tmp_path / "answers.jsonl"
+
+    def log_request(*_: Any) -> None:  # between the question and its answer
+        output.write_text("a person's own words\n")
+
+    command = ("distil", str(asked), "--url", address, "--teacher", "m", "-o", str(output))
+    with monkeypatch.context() as during:
+        during.setattr(Remembers, "log_request", log_request)
+        refused = bottega(*command, home=tmp_path / "home", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "answers.jsonl exists already, and was not made by 'bottega distil'" in refused.stderr
+    assert "2 of 2 prompts are answered and kept" in refused.stderr
+    assert output.read_text() == "a person's own words\n"
+    assert not (tmp_path / "answers.lineage.json").exists()
+    output.unlink()
+    seen = len(Remembers.seen)
+    done = bottega(*command, "--resume", home=tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(Remembers.seen) == seen
+    check(tmp_path, asked)
+
+
 def test_an_answer_that_is_cut_off_is_asked_for_again_and_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bottega.generation.served._PAUSES", (0.0, 0.0, 0.0))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), CutsOff) as listening:
@@ -184,6 +210,16 @@ def test_an_answer_that_is_cut_off_is_asked_for_again_and_then_an_error(monkeypa
             ServedModel(f"http://127.0.0.1:{listening.server_address[1]}/v1", "m").answer(
                 [{"role": "user", "content": "hello"}])
         listening.shutdown()
+
+
+@pytest.mark.parametrize("said", [b"[" * 100_000, b'{"choices": [1]}', b"[]", b"\xff"],
+                         ids=["deep", "number", "list", "bytes"])
+def test_an_answer_of_another_shape_is_an_error_in_words(address: str, said: bytes,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remembers, "status", 200)
+    monkeypatch.setattr(Remembers, "reply", said)
+    with pytest.raises(InputError, match="does not answer as OpenAI's chat completions do"):
+        ServedModel(address, "m").answer([{"role": "user", "content": "hello"}])
 
 
 @pytest.mark.parametrize("said", [
@@ -202,7 +238,7 @@ def test_a_conversation_too_long_for_the_address_is_told_apart(address: str, sai
 
 
 @pytest.mark.parametrize(("line", "fault"), [
-    ("not json", "asks nothing"), ('{"text": "x"}', "asks nothing"),
+    ("not json", "asks nothing"), ("[" * 100_000, "asks nothing"), ('{"text": "x"}', "asks nothing"),
     ('{"messages": [{"role": "assistant", "content": "x"}]}', "all its turns"),
     ('{"messages": [{"role": "boss", "content": "x"}]}', "boss"), ("", "holds no questions")])
 def test_a_line_that_asks_nothing_is_named(line: str, fault: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Blind rounds in the store: nobody sees whose answer it is, votes are ordinary choices, ties and changes of mind."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def test_what_is_taken_back_teaches_nothing(store: Store, round_: Round) -> None
     assert feedback.counts(store)["choice"] == 1
     assert [pair.chosen for pair in feedback.pairs(store)] == ["Good 1."]
     assert len(feedback.rated(store)) == 5
+
+
+def test_of_two_votes_at_the_same_moment_one_stands(store: Store, round_: Round) -> None:
+    """As from two tabs: neither takes the other back when that has taken its place already."""
+    choices: tuple[Vote, ...] = ("left", "right", "bad")
+    for number in range(COUNT):
+        with ThreadPoolExecutor(len(choices)) as tabs:
+            list(tabs.map(lambda choice, at=number: rounds.vote(store, round_, at, choice, "ada"), choices))
+    assert rounds.result(store, round_)["voted"] == COUNT
+    kinds = feedback.counts(store)
+    assert 2 * kinds["choice"] + kinds["down"] == 2 * COUNT, "and nothing else beside it"
 
 
 def test_sides_and_order_tell_nothing(store: Store, round_: Round) -> None:

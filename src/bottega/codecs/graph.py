@@ -138,8 +138,8 @@ class GraphCodec:
         """Return what of a graph a learned codec does not know, a type or its size; empty when it knows all."""
         if len(graph) > self.largest:
             return f"it has {len(graph)} nodes, the model knows {self.largest} at most"
-        odd = [kind for kind in (*graph.nodes, *(edge[2] for edge in graph.edges))
-               if kind not in self.kinds and kind not in self.types]
+        odd = [kind for kind in graph.nodes if kind not in self.kinds]  # an edge's type is none of a node
+        odd += [kind for *_, kind in graph.edges if kind not in self.types]
         return f"the model knows no type '{odd[0]}'" if odd else ""
 
     def limits(self) -> GraphLimits:

@@ -104,7 +104,8 @@ def distil(
     if not output.name:
         raise InputError(f"'{output}' is a folder, not a name to write to", where="--output", fix="give a file name")
     beside, unfinished = output.with_suffix(".lineage.json"), output.with_name(f"{output.name}.unfinished")
-    done = _finished(output, beside, _identity(parents, parameters, seed))
+    identity = _identity(parents, parameters, seed)
+    done = _finished(output, beside, identity)
     if done is not None:
         unfinished.unlink(missing_ok=True)  # of a run that was killed just before it did so itself
         _tell({"conversations": done, "output": str(output), "lineage": str(beside), **who, "unchanged": True}, as_json)
@@ -120,6 +121,7 @@ def distil(
             own(teacher, asked, best_of, seed, controls)
         kept = keep(asked, draw, journal, rewards, at_least, best_of=best_of, cost=lambda: before + meter.read(),
                     who=" at ".join(who[key] for key in ("teacher", "host") if key in who))
+        _finished(output, beside, identity)  # hours may have passed: refuses what somebody put there meanwhile
     if not kept.answers:
         raise _nothing(kept, who["teacher"], at_least, journal)
     rows = [{"messages": [*sample.prompt.messages, {"role": "assistant", "content": sample.text}],

@@ -30,7 +30,7 @@ def questions(path: Path) -> list[Prompt]:
             continue
         try:
             data = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict) or (data.get("prompt") is None and data.get("messages") is None):
             raise DataError("the line asks nothing", where=where, fix=_FIX)

@@ -96,7 +96,9 @@ class Journal:
     def _write(self, value: Any) -> None:
         with clear_disk_errors(self.path):
             # ASCII: half a surrogate pair of a model's answer has no UTF-8
-            self._file.write((json.dumps(value, separators=(",", ":")) + "\n").encode())
+            left = memoryview((json.dumps(value, separators=(",", ":")) + "\n").encode())
+            while left:  # a disk that becomes full takes a part of them and says so only at the next write
+                left = left[self._file.write(left):]
             os.fsync(self._file.fileno())
 
     def count(self) -> int:

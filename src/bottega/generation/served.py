@@ -177,7 +177,7 @@ class ServedModel:
         try:
             choice = json.loads(data)["choices"][0]
             content, finish = choice["message"]["content"], choice.get("finish_reason")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
             pass
         if not isinstance(content, str):
             raise InputError(f"{self.host} does not answer as OpenAI's chat completions do", where=self._where,

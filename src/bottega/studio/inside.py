@@ -11,14 +11,14 @@ import math
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse
 
 from bottega.codecs.graph import GraphCodec
 from bottega.core.errors import NotFoundError, ReleaseError
 from bottega.evaluation.graph_report import drawing
 from bottega.studio.graphs import graphs_of
 from bottega.studio.lineage import chain, licences
-from bottega.studio.studio import Studio
+from bottega.studio.studio import Json, Studio
 from bottega.studio.tables import asked_of, first_rows
 from bottega.workshop import feedback, release, works
 from bottega.workshop import inside as workshop_inside
@@ -122,10 +122,10 @@ def routes(studio: Studio) -> APIRouter:
                            file_digest=(files[output.index] or "") if output.index < len(files) else "")
 
     @router.get("/studio/inside/{output_id}.json")
-    async def data(output_id: str) -> JSONResponse:
+    async def data(output_id: str) -> Json:
         found = await workshop_inside.inside(workshop, output_id)
         positions = [columns(step) for step in found.steps]
         frames = [base64.b64encode(frame).decode() for frame in found.frames]
-        return JSONResponse({"steps": positions, "frames": frames, "replayed": found.replayed, "why": found.missing})
+        return Json({"steps": positions, "frames": frames, "replayed": found.replayed, "why": found.missing})
 
     return router

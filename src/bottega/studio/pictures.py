@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from fastapi import APIRouter
 from starlette.requests import Request as Asked
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from bottega.codecs.image import ImageCodec
 from bottega.core.errors import BottegaError, NotFoundError
@@ -21,7 +21,7 @@ from bottega.core.validate import Strict
 from bottega.generation.pictures import PictureEngine
 from bottega.studio.controls import PICTURES, controls
 from bottega.studio.lineage import description
-from bottega.studio.studio import Studio, actor
+from bottega.studio.studio import Json, Studio, actor
 from bottega.workshop import feedback, works
 from bottega.workshop.works import Work
 
@@ -113,21 +113,21 @@ def routes(studio: Studio) -> APIRouter:
                            controls=[asdict(control) for control in controls(PICTURES)], samplers=get_args(Sampler))
 
     @router.get("/studio/pictures/models/{name}")
-    async def model(name: str) -> JSONResponse:
+    async def model(name: str) -> Json:
         served = await asyncio.to_thread(workshop.models.resolve, name, "image")
         maker = await workshop.models.maker(served)
         meta = await asyncio.to_thread(description, served.path)
         recipe = meta.get("recipe", {})
         found = await asyncio.to_thread(abilities, maker.engine)
-        return JSONResponse({"id": served.id, **found, "about": recipe.get("description", ""),
-                             "prompts": recipe.get("evaluation", {}).get("prompts", [])[:4]})
+        return Json({"id": served.id, **found, "about": recipe.get("description", ""),
+                     "prompts": recipe.get("evaluation", {}).get("prompts", [])[:4]})
 
     @router.get("/studio/pictures/works")
-    def recent(request: Asked) -> JSONResponse:
+    def recent(request: Asked) -> Json:
         who = actor(request)
         said = _said(studio, who)
         mine = (plain(work, said) for work in works.works(store, limit=_SEARCHED) if work.principal == who)
-        return JSONResponse([work for work in mine if work is not None][:_SHOWN])
+        return Json([work for work in mine if work is not None][:_SHOWN])
 
     @router.get("/studio/pictures/{output_id}.png")
     def file(output_id: str) -> Response:

@@ -6,6 +6,7 @@ a failed JSON route is `{"error": {"message", "fix"}}`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -29,6 +30,14 @@ _HERE = Path(__file__).parent
 _STATUS = {NotFoundError: 404, ReleaseError: 403, BusyError: 429, CorruptError: 500, ResourceError: 503}
 
 
+class Json(JSONResponse):
+    """JSON in ASCII: half a surrogate pair, which a program may have sent in a prompt, has no UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
 class Studio:
     """The workshop, its templates and its assets.
 
@@ -49,7 +58,8 @@ class Studio:
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """Return a template as a page that no cache keeps."""
         text = self._templates.get_template(template).render(**values)
-        return HTMLResponse(text, status_code=status, headers={"Cache-Control": "no-store"})
+        # half a surrogate pair, which a program may have sent in a prompt, becomes a question mark
+        return HTMLResponse(text.encode("utf-8", "replace"), status_code=status, headers={"Cache-Control": "no-store"})
 
     def failed(self, status: int, problem: str, fix: str = "") -> HTMLResponse:
         """Return the styled page of an error."""
@@ -85,7 +95,7 @@ class Studio:
 
     def _error(self, request: Request, status: int, problem: str, fix: str) -> Response:
         if request.url.path.startswith("/studio/"):
-            return JSONResponse({"error": {"message": problem, "fix": fix}}, status_code=status)
+            return Json({"error": {"message": problem, "fix": fix}}, status_code=status)
         return self.failed(status, problem, fix)
 
 

@@ -93,32 +93,36 @@ def add(store: Store, feedback: Feedback, rater: str) -> str:
         InputError: a field is missing, too much or too long, a choice is not between two outputs for the same prompt,
             an edit is not of a text, or words were given although the workshop keeps none.
     """
-    _check(feedback)
     with store.write() as session:
-        _check_outputs(session, feedback)
-        keeps = settings.retention(session) != 0
-        if feedback.text is not None and not keeps:
-            raise InputError(f"this workshop keeps no content, so it cannot keep the words of this {feedback.kind}",
-                             fix="give a thumb, or ask the administrator for 'bottega settings retention_days=-1'")
-        if feedback.aspect is not None and not keeps:
-            raise InputError("this workshop keeps no content, so it cannot keep an aspect",
-                             fix="score the whole output")
-        id = new_id("fb")
-        if feedback.kind != "comment":
-            session.execute(_same(feedback, rater).values(replaced_by=id))
-        session.add(FeedbackRow(id=id, created=datetime.now(UTC), rater=rater, replaced_by=None,
-                                **{**feedback.model_dump(mode="json"), "reasons": feedback.reasons if keeps else []}))
-        audit.append(session, actor=rater, action="feedback", subject=id, detail={
-            "kind": feedback.kind, "output": feedback.output, "rejected": feedback.rejected, "value": feedback.value,
-            "consent": feedback.consent, **({"score": feedback.score, "scale": feedback.scale}
-                                            if feedback.kind == "score" else {})})
+        return keep(session, feedback, rater)
+
+
+def keep(session: Session, feedback: Feedback, rater: str) -> str:
+    """Keep one feedback within a transaction and return its id; see `add`."""
+    _check(feedback)
+    _check_outputs(session, feedback)
+    keeps = settings.retention(session) != 0
+    if feedback.text is not None and not keeps:
+        raise InputError(f"this workshop keeps no content, so it cannot keep the words of this {feedback.kind}",
+                         fix="give a thumb, or ask the administrator for 'bottega settings retention_days=-1'")
+    if feedback.aspect is not None and not keeps:
+        raise InputError("this workshop keeps no content, so it cannot keep an aspect",
+                         fix="score the whole output")
+    id = new_id("fb")
+    if feedback.kind != "comment":
+        session.execute(_same(feedback, rater).values(replaced_by=id))
+    session.add(FeedbackRow(id=id, created=datetime.now(UTC), rater=rater, replaced_by=None,
+                            **{**feedback.model_dump(mode="json"), "reasons": feedback.reasons if keeps else []}))
+    audit.append(session, actor=rater, action="feedback", subject=id, detail={
+        "kind": feedback.kind, "output": feedback.output, "rejected": feedback.rejected, "value": feedback.value,
+        "consent": feedback.consent, **({"score": feedback.score, "scale": feedback.scale}
+                                        if feedback.kind == "score" else {})})
     return id
 
 
-def take_back(store: Store, ids: Sequence[str], *, by: str) -> None:
+def take_back(session: Session, ids: Sequence[str], *, by: str) -> None:
     """Let feedback stand no more because its giver said something else, feedback `by`, about the same thing."""
-    with store.write() as session:
-        session.execute(update(FeedbackRow).where(FeedbackRow.id.in_(list(ids))).values(replaced_by=by))
+    session.execute(update(FeedbackRow).where(FeedbackRow.id.in_(list(ids))).values(replaced_by=by))
 
 
 def listed(store: Store, *, alias: str | None = None, kind: str | None = None, output: str | None = None,

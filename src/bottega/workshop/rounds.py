@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
 
 from bottega.core.errors import CorruptError, InputError, NotFoundError, suggest
 from bottega.core.files import read_json, write_json
@@ -152,10 +153,11 @@ def vote(store: Store, round_: Round, number: int, choice: Vote, rater: str, *, 
         challenger = (choice == "right") != _turned(round_, number, rater)
         chosen, rejected = outputs[::-1] if challenger else outputs
         words = [Feedback(kind="choice", output=chosen, rejected=rejected, consent=consent)]
-    newest = [feedback.add(store, word, rater) for word in words]
-    old = [row.id for row, said in _words(store, round_) if row.rater == rater and said.number == number
-           and row.id not in newest]
-    feedback.take_back(store, old, by=newest[-1])
+    with store.write() as session:  # all at once: of two votes at the same moment one stands
+        newest = [feedback.keep(session, word, rater) for word in words]
+        old = [row.id for row, said in _words(session, round_) if row.rater == rater and said.number == number
+               and row.id not in newest]
+        feedback.take_back(session, old, by=newest[-1])
 
 
 def result(store: Store, round_: Round) -> dict[str, Any]:
@@ -180,20 +182,20 @@ class _Word(NamedTuple):
 
 def _votes(store: Store, round_: Round) -> dict[tuple[int, str], _Word]:
     """Return (item, rater) → each rater's newest word."""
-    words = sorted(_words(store, round_), key=lambda each: each[0].created)
+    with store.read() as session:
+        words = sorted(_words(session, round_), key=lambda each: each[0].created)
     newest = {(word.number, row.rater): word for row, word in words}
     return dict(sorted(newest.items()))
 
 
-def _words(store: Store, round_: Round) -> list[tuple[FeedbackRow, _Word]]:
+def _words(session: Session, round_: Round) -> list[tuple[FeedbackRow, _Word]]:
     """Return all that stands in the store about two outputs of an item, in no order."""
     places = {output: (number, side) for number, item in enumerate(round_.items)
               for side, output in enumerate(item["outputs"])}
     ids, found = list(places), []
-    with store.read() as session:
-        rows = [row for first in range(0, len(ids), 500) for row in session.scalars(select(FeedbackRow).where(
-            FeedbackRow.output.in_(ids[first:first + 500]), FeedbackRow.replaced_by.is_(None),
-            or_(FeedbackRow.kind == "choice", FeedbackRow.kind == "thumb")))]
+    rows = [row for first in range(0, len(ids), 500) for row in session.scalars(select(FeedbackRow).where(
+        FeedbackRow.output.in_(ids[first:first + 500]), FeedbackRow.replaced_by.is_(None),
+        or_(FeedbackRow.kind == "choice", FeedbackRow.kind == "thumb")))]
     for row in rows:
         number, side = places[row.output]
         if row.kind == "choice" and places.get(row.rejected or "") == (number, 1 - side):

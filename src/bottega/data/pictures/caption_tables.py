@@ -35,7 +35,7 @@ def is_table(tree: Tree, name: str) -> bool:
         schema = pq.read_schema(pa.BufferReader(tree.read(name, TABLE_BYTES)))
     except (Unread, pa.ArrowException, OSError):  # told by who reads it as rows of pictures
         return False
-    return any(key in schema.names and _is_text(schema.field(key).type) for key in FILE_KEYS)
+    return any(field.name in FILE_KEYS and _is_text(field.type) for field in schema)  # a name may stand twice
 
 
 def _is_text(kind: Any) -> bool:
@@ -73,7 +73,7 @@ def _parquet(data: bytes, text_field: str) -> Iterator[tuple[int, Any]]:
                     number += 1
                     yield number, {key: names[value] if key in LABEL_KEYS and isinstance(value, int)
                                    and 0 <= value < len(names) else value for key, value in row.items()}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Parquet's text may be no UTF-8
         yield number + 1, f"not Parquet: {error}"
 
 
@@ -101,7 +101,7 @@ def class_names(schema: Any) -> list[str]:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = next(features[key]["names"] for key in LABEL_KEYS if "names" in features.get(key, {}))
         return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError, StopIteration):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, StopIteration):  # anybody's JSON
         return []
 
 

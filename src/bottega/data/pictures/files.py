@@ -113,7 +113,7 @@ def read_parquet(path: Path, origin: str, text_field: str, split: Stated | None)
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=sorted(keys)):
                 for number, row in enumerate(batch.to_pylist(), number + 1):  # noqa: B020
                     yield _row(row, image, names, f"{origin}#row={number}", text_field, split)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Parquet's text may be no UTF-8
         yield Fault(origin, "damaged", f"Parquet: {error}")
 
 

@@ -99,18 +99,23 @@ export function rating(output, close, { text, aspects = ASPECTS, title = "This a
     const words = said.value();
     const all = [...Object.entries(given).map(([aspect, score]) => ({ kind: "score", score, scale: SCALE,
       aspect: aspect || undefined })), ...(words ? [words] : [])];
-    if (all.length && !await tell(all.map((one) => ({ ...one, output: output.id })))) return;
+    sending.disabled = true; // a second click says nothing more
+    if (all.length && !await tell(all.map((one) => ({ ...one, output: output.id })))) {
+      sending.disabled = false;
+      return;
+    }
     if (all.length) toast("Thank you, kept");
     output.scores = { ...known, ...given };
     close();
   }
 
+  const sending = h("button.button.main", { testid: "rating-send" }, "Send");
   const form = h("form.why", { testid: "rating", "aria-label": `${title}: a rating`, onsubmit: send,
     onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); close(); } } },
   h("div.scales", {}, h("span.label", {}, title),
     h("span.tiny.muted", {}, "1 is poor, 5 is excellent; leave out what you cannot judge"), rows), ...said.nodes,
   h("div.row.end", {}, button(null, "Cancel", close, { words: true }),
-    h("button.button.main", { testid: "rating-send" }, "Send")));
+    sending));
   queueMicrotask(() => (form.querySelector("input:checked") ?? form.querySelector("input")).focus());
   return form;
 }
