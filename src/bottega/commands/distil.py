@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bottega.objectives.rewards import Rewards
 
 
-
 def distil(
     prompts: Annotated[Path, typer.Argument(help="JSONL with 'prompt' or 'messages' on each line.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL to write: a conversation a line.")],
