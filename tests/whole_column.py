@@ -23,7 +23,7 @@ def whole_column(model: Tabular, column: int, codes: Tensor, features: Tensor, v
     base = model.base_of(codes)
     means, spread = base.conditional(features, visible)
     start, end = model.offsets[column], model.offsets[column + 1]
-    found = base.logits(means, spread)[:, start:end]
+    found = base.column_logits(column, means, spread)
     if not plain:
         hidden = model.best.hidden(means, codes + base.starts, visible)
         found = found + functional.linear(hidden, model.best.head.weight[start:end], model.best.head.bias[start:end])

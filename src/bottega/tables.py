@@ -27,7 +27,7 @@ from bottega.core.recipe import Recipe
 from bottega.core.table import Kind, Schema, Table
 from bottega.core.validate import validate
 
-_EPOCHS, _BATCH = 90, 256       # more passes bring nothing; training ends early where fewer do
+_EPOCHS, _BATCH = 80, 256       # more passes bring nothing; training ends early where fewer do
 _LEAST, _MOST = 300, 20_000     # steps
 
 
@@ -246,7 +246,7 @@ def parquet_of(table: Table) -> bytes:
 
 
 def _steps(source: Path) -> int:
-    """Return steps for about ninety passes over a file's rows."""
+    """Return steps for about eighty passes over a file's rows."""
     import pyarrow.parquet as pq
 
     if source.suffix.lower() == ".parquet" and source.is_file():

@@ -46,6 +46,22 @@ def test_any_numbers_are_coded_and_stay_in_their_range(values: list[float | None
     assert sum(fitted.coding.share) == pytest.approx(1)
 
 
+def test_values_on_both_sides_of_a_spike_are_not_taken_for_it() -> None:
+    draw = np.random.default_rng(0)
+    values = np.concatenate([np.repeat([0.0, 50.0, 70.0], [800, 100, 60]), draw.uniform(40, 90, 120).round(1)])
+    fitted = Fitted(fit_values(NUMBER, values, codes=8, protect=1))
+    codes, places = fitted.encode_values(values)
+    shares = np.bincount(codes, minlength=fitted.coding.size) / len(values)
+    assert shares == pytest.approx(np.array(fitted.coding.share), abs=1e-9)
+    assert np.abs(fitted.decode_values(codes, places) - values).max() < 3
+    assert codes[800] != codes[900]
+    assert (codes[:800] == codes[0]).all()
+    between = fitted.encode_values(np.array([-5.0, 50.0, 57.77, 62.22, 200.0]))[0]
+    assert between[0] == codes[0]
+    assert between[1] == codes[800]
+    assert not {between[2], between[3]} & {codes[800], codes[900]}
+
+
 def test_spikes_are_exact_and_single_values_are_not_kept() -> None:
     draw = np.random.default_rng(0)
     values = np.where(draw.random(5000) < 0.9, 0.0, draw.lognormal(8, 1, 5000))

@@ -14,6 +14,7 @@ from bottega.core.errors import RecipeError
 from bottega.core.table import Table
 from bottega.data.tables.infer import infer
 from bottega.families.tabular import Tabular, TabularConfig
+from bottega.generation.table_sampler import Sampler
 from bottega.objectives.tables import TableTraining
 from bottega.training.optim import Optimiser
 from bottega.training.step import seed_step, take
@@ -48,7 +49,8 @@ def build(codec: TableCodec, **keys: object) -> Tabular:
     codings = [latent.coding for latent in codec.latents]
     facts = {"sizes": codec.sizes, "ordered": [coding.column.ordered for coding in codings],
              "missing": [coding.missing for coding in codings],
-             "shares": [share for coding in codings for share in coding.share]}
+             "shares": [share for coding in codings for share in coding.share],
+             "spikes": [spike for coding in codings for spike in coding.spikes]}
     return Tabular(TabularConfig.derive(1, facts, {"width": 64, **keys}))
 
 
@@ -118,6 +120,53 @@ def test_conditioning_is_that_of_a_gaussian() -> None:
     assert np.abs(means[:, z].numpy() - expected).max() < 0.02
     assert float(spread[z]) == pytest.approx(np.sqrt(whole[z, z] - whole[:2, z] @ weights), abs=0.02)
     assert torch.equal(means[:, :2], features[:, :2])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_column_of_many_zeros_keeps_its_zeros_and_their_links(plain: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4000)
+    y = np.where(0.8 * x + 0.6 * rng.normal(size=4000) > 1.5, np.exp(6 + 0.5 * rng.normal(size=4000)), 0.0)
+    data, schema = infer(pa.table({"x": x, "y": y}), {}, "test")
+    table = Table(schema, data)
+    codec = TableCodec.of({}).learn(table)
+    model = build(codec).eval()
+    codes, places = (torch.from_numpy(part) for part in codec.encode(table))
+    model.base.fit([(codes.long(), places)])
+    if not plain:  # the network says nothing that is worth a word, so that the codes are scored and the base decides
+        model.best.head.bias.fill_(1e-7)
+    sampler = Sampler(model, [latent.coding.forbidden for latent in codec.latents])
+    drawn = [sampler.draw(256, 1, chunk) for chunk in range(16)]
+    made = codec.decode(np.concatenate([one.codes for one in drawn]), np.concatenate([one.places for one in drawn]),
+                        rng=rng)
+    high, low = made.values("x") > 1, made.values("x") < 0
+    some = made.values("y") > 0
+    assert some.mean() == pytest.approx((y > 0).mean(), abs=0.02)  # by the spread of its feature: none
+    assert some[high].mean() == pytest.approx((y[x > 1] > 0).mean(), abs=0.1)
+    assert some[low].mean() == pytest.approx((y[x < 0] > 0).mean(), abs=0.02)
+    assert np.median(made.values("y")[some]) == pytest.approx(np.median(y[y > 0]), rel=0.15)
+
+
+@torch.no_grad()
+def test_what_is_made_is_seen_as_what_is_learned_from() -> None:
+    rng = np.random.default_rng(0)
+    data, schema = infer(pa.table({"hours": rng.choice([20, 38, 40, 60], 2000, p=[0.1, 0.1, 0.6, 0.2]),
+                                   "pay": np.round(rng.normal(3000, 500, 2000), 2)}), {}, "test")
+    table = Table(schema, data)
+    codec = TableCodec.of({}).learn(table)
+    model = build(codec).eval()
+    codes, places = (torch.from_numpy(part) for part in codec.encode(table))
+    model.base.fit([(codes.long(), places)])
+    drawn = Sampler(model, [[], []]).draw(256, 0, 0)
+    again = codec.encode(codec.decode(drawn.codes, drawn.places, rng=rng))
+    assert np.array_equal(again[0][:, 0], drawn.codes[:, 0])
+    assert (drawn.places[:, 0] == 0.5).all()  # a spike has no inside
+    means = model.base.mean.float().expand(256, -1)
+    spread = model.base.covariance.diagonal().sqrt().float()
+    found, inside, features = model.base.number(0, means, spread, torch.rand(256))
+    assert torch.equal(features, model.base.encode_column(0, found, inside))
+    assert torch.allclose(torch.bincount(found, minlength=4) / 256, torch.tensor([0.1, 0.1, 0.6, 0.2]), atol=0.1)
 
 
 def test_hidden_columns_are_not_looked_at() -> None:

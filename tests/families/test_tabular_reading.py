@@ -36,7 +36,8 @@ def model() -> tuple[Tabular, torch.Tensor, torch.Tensor]:
     found = Tabular(TabularConfig.derive(2, {
         "sizes": codec.sizes, "ordered": [coding.column.ordered for coding in codings],
         "missing": [coding.missing for coding in codings],
-        "shares": [share for coding in codings for share in coding.share]}))
+        "shares": [share for coding in codings for share in coding.share],
+        "spikes": [spike for coding in codings for spike in coding.spikes]}))
     codes, places = (torch.from_numpy(part) for part in codec.encode(table))
     found.base.fit([(codes.long(), places)])
     torch.nn.init.normal_(found.best.head.weight, std=0.1)

@@ -21,7 +21,7 @@ from bottega.core.table import Column
 from bottega.core.validate import Strict
 
 _GRID = 16  # points that tell how values lie inside a group
-_SPIKES = 4  # times `codes`: most values of a column with a code of their own
+_SPIKES = 0.5  # times `codes`: most values of a column with a code of their own
 _OWN = 10   # rows that share a value are enough for a code of its own
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -56,6 +56,11 @@ class Coding(Strict):
         return self.size - self.rare - self.missing
 
     @property
+    def spikes(self) -> list[bool]:
+        """Whether each code is a single number."""
+        return [len(grid) == 1 for grid in self.grids] + [False] * (self.size - len(self.grids))
+
+    @property
     def forbidden(self) -> list[int]:
         """Codes that are never made."""
         return [self.shown] if self.rare else []
@@ -75,33 +80,41 @@ class Fitted:
         return edges[:-1], edges[1:]
 
     @cached_property
-    def _runs(self) -> tuple[Floats, Floats, Codes]:
-        """First and last value and code of each stretch of values, sorted by value."""
-        spans = sorted((grid[0], grid[-1], code) for code, grid in enumerate(self.coding.grids))
-        low, high, code = zip(*spans, strict=True) if spans else ((), (), ())
-        return np.array(low, np.float64), np.array(high, np.float64), np.array(code, np.int32)
+    def _runs(self) -> list[tuple[Floats, Floats, Codes]]:
+        """First and last value and code of each spike, and of each group, sorted by value: a group can hold spikes."""
+        found = []
+        for single in (True, False):
+            spans = sorted((grid[0], grid[-1], code) for code, grid in enumerate(self.coding.grids)
+                           if (len(grid) == 1) == single)
+            low, high, code = zip(*spans, strict=True) if spans else ((), (), ())
+            found.append((np.array(low, np.float64), np.array(high, np.float64), np.array(code, np.int32)))
+        return found
 
     def encode_values(self, values: Floats) -> tuple[Codes, Floats]:
         """Return codes int32 [N] and positions inside them float64 [N] in (0, 1), of values with NaN for missing.
 
-        A value outside of what was seen takes the nearest code. Missing in a column that had none takes code 0.
+        A value between or outside of what was seen takes the nearest code, and one that is a spike and lies in a group
+        is the spike. Missing in a column that had none takes code 0.
         """
-        low, high, run_code = self._runs
         codes = np.full(len(values), self.coding.size - 1 if self.coding.missing else 0, np.int32)
         places = np.full(len(values), 0.5)
         known = ~np.isnan(values)
-        if not len(low):
+        if not self.coding.grids:
             return codes, places
         found = values[known]
-        run = np.clip(np.searchsorted(low, found, "right") - 1, 0, len(low) - 1)
-        after = np.minimum(run + 1, len(low) - 1)
-        run = np.where((found > high[run]) & (low[after] - found < found - high[run]), after, run)
-        codes[known] = run_code[run]
+        nearest, best = codes[known], np.full(len(found), np.inf)
+        for low, high, code in self._runs:
+            last = np.searchsorted(low, found, "right") - 1
+            for run in (last, last + 1) if len(low) else ():
+                run = np.clip(run, 0, len(low) - 1)
+                off = np.maximum(np.maximum(low[run] - found, found - high[run]), 0.0)
+                nearest, best = np.where(off < best, code[run], nearest), np.minimum(off, best)
+        codes[known] = nearest
         inside = places[known]
-        for code in np.unique(codes[known]):  # a group's own grid says where in it a value lies
+        for code in np.unique(nearest):  # a group's own grid says where in it a value lies
             grid = np.asarray(self.coding.grids[code])
             if len(grid) > 1:
-                mine = codes[known] == code
+                mine = nearest == code
                 inside[mine] = np.interp(found[mine], grid, np.linspace(0.0, 1.0, len(grid)))
         places[known] = np.clip(inside, 1e-3, 1 - 1e-3)
         return codes, places
@@ -183,8 +196,9 @@ def fit_values(column: Column, values: Floats, *, codes: int, protect: int,
     people = holders(place.reshape(-1), mine, len(single))
     mass = max(len(known) / max(1, min(codes, len(known) // 4)), protect + 1.0)
     own = max(protect, min(_OWN, int(mass)))
-    if int((people >= own).sum()) > _SPIKES * codes:  # nearly everything repeats: only what stands out is a spike
-        own = int(np.partition(people, -_SPIKES * codes)[-_SPIKES * codes]) + 1
+    most = max(1, int(_SPIKES * codes))
+    if int((people >= own).sum()) > most:  # nearly everything repeats: only what stands out is a spike
+        own = int(np.partition(people, -most)[-most]) + 1
     label = _groups(count, people >= own, mass=mass)
     label = _merged(label, count, place.reshape(-1), mine, max(protect, 2))
     order = np.argsort(label, kind="stable")
@@ -217,6 +231,8 @@ def _softened(known: Floats, protect: int) -> Floats:
     base, seen, top = tail[0], tail[1:-protect], float(known[-1])
     way, back = (np.log, np.exp) if base > 0 else (np.positive, np.positive)
     excess = way(seen) - way(base)
+    if not excess[-1]:  # all alike: a logarithm and back would make a second value of it
+        return np.concatenate([known[:-protect], np.full(protect, seen[-1])])
     scale = float((excess.sum() + protect * excess[-1]) / len(seen))
     step = np.arange(1, protect + 1)
     for shape in (np.cumsum(1 / (protect + 1 - step)), step / (protect + 1)):

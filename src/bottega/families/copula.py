@@ -16,16 +16,19 @@ RIDGE = 1e-3      # of a feature's variance, added before solving: the levels of
 _FLOOR = 1e-5     # smallest probability of a code
 _SHRINK_ROWS = 5000  # above them the covariance is taken as it is
 _EDGE = 4.0       # normal scores end here
+_LEAST = 0.1      # of what is known of a score, whose own is 1: rows unlike the others can spread more widely
 
 
 class Copula(nn.Module):
     """Mean and covariance of the features, and what they say of codes.
 
     A number has one feature, its normal score (0 where missing), and one for missing; a column of levels has one for
-    each of its commonest levels, missing among them.
+    each of its commonest levels, missing among them. A column that is nearly always zero has features that hardly
+    spread, whatever its codes: what the Gaussian says of them is read against what it says when nothing is seen.
 
     Args:
-        sizes, ordered, missing, shares: see `TabularConfig`.
+        sizes, ordered, missing, shares, spikes: see `TabularConfig`.
+        alone: whether the shares are those of the rows it is fitted to, and of no others beside them.
 
     Attributes:
         features: their number F.
@@ -40,22 +43,19 @@ class Copula(nn.Module):
     score: Tensor
     log_share: Tensor
     of_level: Tensor
+    spike: Tensor
+    usual: Tensor
     with_feature: Tensor
     number_columns: Tensor
     number_features: Tensor
-    edges: Tensor
-    edge_feature: Tensor
-    edge_above: Tensor
-    with_edges: Tensor
-    may_miss: Tensor
-    gone_feature: Tensor
     _feature: Tensor
 
     def __init__(self, sizes: Sequence[int], ordered: Sequence[bool], missing: Sequence[bool],
-                 shares: Sequence[float]) -> None:
+                 shares: Sequence[float], spikes: Sequence[bool] = (), *, alone: bool = True) -> None:
         super().__init__()
-        self.sizes, self.ordered, self.missing = list(sizes), list(ordered), list(missing)
-        starts, low, high, score, first = [], [], [], [], 0
+        self.sizes, self.ordered, self.missing, self.alone = list(sizes), list(ordered), list(missing), alone
+        spikes = spikes or [False] * sum(sizes)
+        starts, low, high, score, usual, first = [], [], [], [], [], 0
         self.columns: list[list[int]] = []    # features of each column
         self.level_feature: list[int] = []    # feature of each code, -1 for none
         at = 0
@@ -72,6 +72,10 @@ class Copula(nn.Module):
             middle = (_density(z_low) - _density(z_high)) / mass.clamp_min(1e-12)
             score += [*middle.clamp(-_EDGE, _EDGE).tolist(), *[0.0] * (size - len(z_low))]
             if by_value:
+                inside = 1 + (z_low * _density(z_low) - z_high * _density(z_high)) / mass.clamp_min(1e-12)
+                single = torch.tensor(spikes[at:at + shown], dtype=torch.bool)
+                square = torch.where(single, middle.square(), inside) @ share[:shown]
+                usual.append([float(middle @ share[:shown]), float(square)])
                 own = [first] + [first + 1] * gone
                 self.level_feature += [-1] * shown + [first + 1] * gone
                 self.columns.append(list(range(first, first + 1 + gone)))
@@ -88,35 +92,25 @@ class Copula(nn.Module):
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32), persistent=False)
         self.register_buffer("high", torch.tensor(high, dtype=torch.float32), persistent=False)
         self.register_buffer("score", torch.tensor(score, dtype=torch.float32), persistent=False)
+        moments = torch.tensor(usual, dtype=torch.float64).reshape(-1, 2)
+        moments[:, 1] -= moments[:, 0].square()
+        self.register_buffer("usual", moments, persistent=False)
+        self.register_buffer("spike", torch.tensor(list(spikes), dtype=torch.bool), persistent=False)
         self.register_buffer("log_share", torch.tensor(shares).clamp_min(_FLOOR).log().float(), persistent=False)
         self.register_buffer("mean", torch.zeros(first, dtype=torch.float64))
         self.register_buffer("covariance", torch.eye(first, dtype=torch.float64))
         self._index()
 
     def _index(self) -> None:
-        """Lay out which code belongs to which feature and interval, for whole batches at once."""
+        """Lay out which code belongs to which feature, for whole batches at once."""
         numbers = [place for place, by_value in enumerate(self.ordered) if by_value]
-        edges: list[float] = []
-        layout: dict[str, list[int]] = {
-            "of_level": [feature for feature in self.level_feature if feature >= 0],
-            "with_feature": [code for code, feature in enumerate(self.level_feature) if feature >= 0],
-            "number_columns": numbers, "number_features": [self.columns[place][0] for place in numbers],
-            "edge_feature": [], "edge_above": [], "with_edges": [], "may_miss": [], "gone_feature": []}
-        for place in numbers:
-            start, shown = int(self.starts[place]), self.sizes[place] - self.missing[place]
-            for code in range(start, start + shown):
-                layout["with_edges"].append(code)
-                layout["edge_above"].append(len(edges) + code - start + 1)
-                if self.missing[place]:
-                    layout["may_miss"].append(len(layout["with_edges"]) - 1)
-                    layout["gone_feature"].append(self.columns[place][1])
-            own = [*self.low[start:start + shown].tolist(), *self.high[start + shown - 1:start + shown].tolist()]
-            edges += own
-            layout["edge_feature"] += [self.columns[place][0]] * len(own)
+        self.numbers = {place: index for index, place in enumerate(numbers)}
+        layout = {"of_level": [feature for feature in self.level_feature if feature >= 0],
+                  "with_feature": [code for code, feature in enumerate(self.level_feature) if feature >= 0],
+                  "number_columns": numbers, "number_features": [self.columns[place][0] for place in numbers],
+                  "_feature": self.level_feature}
         for name, values in layout.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
-        self.register_buffer("_feature", torch.tensor(self.level_feature, dtype=torch.int64), persistent=False)
-        self.register_buffer("edges", torch.tensor(edges, dtype=torch.float32), persistent=False)
 
     def encode(self, codes: Tensor, places: Tensor) -> Tensor:
         """Return features float32 [B, F] of codes int64 [B, D] and places float32 [B, D]."""
@@ -159,8 +153,8 @@ class Copula(nn.Module):
             draw: float32 [B], even in [0, 1).
             low, high: float32 [B], the part of the interval that is allowed, in places.
         """
-        flat, feature = codes + self.starts[column], self.columns[column][0]
-        mean, sd = means[:, feature], spread[feature].clamp_min(1e-3)
+        flat = codes + self.starts[column]
+        mean, sd = self._latent(means, spread, self.numbers[column])
         below, above = _mass(self.low[flat]), _mass(self.high[flat])
         width = (above - below).clamp_min(1e-9)
         from_, to = (_mass((_score(below + width * part) - mean) / sd) for part in (low, high))
@@ -168,7 +162,8 @@ class Copula(nn.Module):
         found = (_mass(z) - below) / width
         # far out in a tail the masses are all alike: there the place is even
         found = torch.where((to - from_).abs() < 1e-5, low + (high - low) * draw, found)
-        return torch.minimum(torch.maximum(found, low), high).clamp(1e-3, 1 - 1e-3)
+        found = torch.minimum(torch.maximum(found, low), high).clamp(1e-3, 1 - 1e-3)
+        return torch.where(self.spike[flat], 0.5, found)
 
     def number(self, column: int, means: Tensor, spread: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return codes int64 [B], places float32 [B] and features float32 [B, its features] of an ordered column.
@@ -182,13 +177,39 @@ class Copula(nn.Module):
         """
         start, shown, own = int(self.starts[column]), self.sizes[column] - self.missing[column], self.columns[column]
         there = 1 - means[:, own[1]].clamp(_FLOOR, 1 - _FLOOR) if self.missing[column] else torch.ones_like(draw)
-        z = means[:, own[0]] + spread[own[0]].clamp_min(1e-3) * _score(draw / there)
+        mean, sd = self._latent(means, spread, self.numbers[column])
+        z = mean + sd * _score(draw / there)
         codes = torch.searchsorted(self.high[start:start + shown - 1].contiguous(), z.contiguous())
         below, above = _mass(self.low[start + codes]), _mass(self.high[start + codes])
         places = ((_mass(z) - below) / (above - below).clamp_min(1e-9)).clamp(1e-3, 1 - 1e-3)
-        gone = draw >= there
-        features = torch.stack([z.clamp(-_EDGE, _EDGE).masked_fill(gone, 0.0), gone.float()][:len(own)], 1)
-        return torch.where(gone, shown, codes), torch.where(gone, 0.5, places), features
+        gone, spike = draw >= there, self.spike[start + codes]
+        seen = torch.where(spike, self.score[start + codes], z.clamp(-_EDGE, _EDGE)).masked_fill(gone, 0.0)
+        features = torch.stack([seen, gone.float()][:len(own)], 1)
+        return torch.where(gone, shown, codes), torch.where(gone | spike, 0.5, places), features
+
+    def _latent(self, means: Tensor, spread: Tensor, which: int) -> tuple[Tensor, Tensor]:
+        """Return mean and spread of the normal scores behind the feature of a number.
+
+        The score's density is the standard normal, whose masses are the codes' shares, times what was seen makes of the
+        feature: N(mean, spread) over N(usual mean, usual spread) (Bayes). Where nothing is seen the codes keep their
+        shares, and where a feature spreads as a score does, mean and spread are its own.
+
+        Args:
+            means, spread: of `conditional`, [B, F] and [F] or [B, F].
+            which: place among the numbers.
+
+        Returns:
+            float32 [B], and a scalar or [B].
+        """
+        feature = self.number_features[which]
+        usual_mean, usual_variance = self.usual[which]
+        if self.alone:
+            usual_mean, usual_variance = self.mean[feature], self.covariance.diagonal()[feature]
+        weight = 1 / usual_variance.clamp_min(1e-6).float()
+        seen = 1 / spread[..., feature].square().clamp_min(1e-6)
+        whole = (1 + seen - weight).clamp_min(_LEAST)
+        mean = (means[:, feature] * seen - usual_mean.float() * weight) / whole
+        return mean.clamp(-2 * _EDGE, 2 * _EDGE), whole.rsqrt().clamp_min(1e-3)
 
     @torch.no_grad()
     def fit(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -238,42 +259,32 @@ class Copula(nn.Module):
         return means, variance.clamp_min(1e-6).sqrt().float()
 
     def column_logits(self, column: int, means: Tensor, spread: Tensor) -> Tensor:
-        """Return what `logits` does, for the codes of one column, float32 [B, size]."""
-        start, size = int(self.starts[column]), self.sizes[column]
-        found = self.log_share[start:start + size].expand(means.size(0), -1).clone()
-        feature = self._feature[start:start + size]
-        coded = (feature >= 0).nonzero()[:, 0]
-        if len(coded) == size and size:  # the features of a column stand side by side, in the order of its codes
-            found = means[:, int(feature[0]):int(feature[-1]) + 1].clamp(_FLOOR, 1.0).log()
-        else:
-            found[:, coded] = means[:, feature[coded]].clamp(_FLOOR, 1.0).log()
-        if self.ordered[column]:
-            own, shown = self.columns[column], size - self.missing[column]
-            edges = torch.cat([self.low[start:start + shown], self.high[start + shown - 1:start + shown]])
-            below = _mass((edges - means[:, own[0], None]) / spread[own[0]].clamp_min(1e-3))
-            mass = (below[:, 1:] - below[:, :-1]).clamp_min(_FLOOR)
-            if self.missing[column]:  # what is missing has no interval
-                mass = mass * (1 - means[:, own[1], None].clamp(_FLOOR, 1 - _FLOOR))
-            found[:, :shown] = mass.log()
-        return found
+        """Return log-probabilities of the codes of one column, float32 [B, size], as the Gaussian has them.
 
-    def logits(self, means: Tensor, spread: Tensor) -> Tensor:
-        """Return log-probabilities of all codes, float32 [B, T], as the Gaussian has them (nearly normalised).
+        They are nearly normalised.
 
         Args:
+            column: a place among the columns.
             means: float32 [B, F], of `conditional`.
             spread: float32 [F], or [B, F] where rows show different columns.
         """
-        found = self.log_share.expand(means.size(0), -1).clone()
-        found[:, self.with_feature] = means[:, self.of_level].clamp(_FLOOR, 1.0).log()
-        if len(self.edges):
-            sd = spread.expand_as(means)[:, self.edge_feature].clamp_min(1e-3)
-            below = _mass((self.edges - means[:, self.edge_feature]) / sd)
-            mass = (below[:, self.edge_above] - below[:, self.edge_above - 1]).clamp_min(_FLOOR)
-            if len(self.gone_feature):  # what is missing has no interval
-                there = (1 - means[:, self.gone_feature].clamp(_FLOOR, 1 - _FLOOR))
-                mass[:, self.may_miss] = mass[:, self.may_miss] * there
-            found[:, self.with_edges] = mass.log()
+        start, size, own = int(self.starts[column]), self.sizes[column], self.columns[column]
+        if self.ordered[column]:
+            shown = size - self.missing[column]
+            edges = torch.cat([self.low[start:start + shown], self.high[start + shown - 1:start + shown]])
+            mean, sd = self._latent(means, spread, self.numbers[column])
+            below = _mass((edges - mean[:, None]) / sd.reshape(-1, 1))
+            mass = (below[:, 1:] - below[:, :-1]).clamp_min(_FLOOR)
+            if not self.missing[column]:
+                return mass.log()
+            gone = means[:, own[1], None].clamp(_FLOOR, 1 - _FLOOR)  # what is missing has no interval
+            return torch.cat([mass * (1 - gone), gone], 1).log()
+        if len(own) == size:  # the features of a column stand side by side, in the order of its codes
+            return means[:, own[0]:own[-1] + 1].clamp(_FLOOR, 1.0).log()
+        found = self.log_share[start:start + size].expand(means.size(0), -1).clone()
+        feature = self._feature[start:start + size]
+        coded = (feature >= 0).nonzero()[:, 0]
+        found[:, coded] = means[:, feature[coded]].clamp(_FLOOR, 1.0).log()
         return found
 
 

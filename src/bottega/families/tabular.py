@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -30,7 +30,7 @@ from bottega.families.base import Batch, Loss
 from bottega.families.best import KeepsBest
 from bottega.families.copula import Copula
 
-FACTS = ("sizes", "ordered", "missing", "shares", "place")
+FACTS = ("sizes", "ordered", "missing", "shares", "spikes", "place")
 _SETTLED = 8     # validations in a row without a better one, after which training ends
 _LEAST = -60.0  # of a logit under the row's highest: e to the power of it is the smallest that fp32 adds up
 
@@ -43,6 +43,7 @@ class TabularConfig(base.Config):
         ordered: whether a column's codes are intervals of a number.
         missing: whether a column's last code means missing.
         shares: share of the training rows of every code, column after column.
+        spikes: whether a code is a single number; of models from before it was kept, none is.
         place: of sequences: the column whose code 0 marks the first rows, which have a base of their own: nothing goes
             before them, so they spread more widely. None where all rows are alike.
         depth: residual blocks.
@@ -57,6 +58,7 @@ class TabularConfig(base.Config):
     ordered: list[bool]
     missing: list[bool]
     shares: list[float]
+    spikes: list[bool] = []
     place: int | None = None
     depth: int = Field(ge=1)
     width: int = Field(ge=8, le=4096)
@@ -153,19 +155,16 @@ class Tabular(KeepsBest):
     trained: ClassVar[str] = "residual"
     config: TabularConfig
     best: Residual
-    _sums: Tensor
     _starts: Tensor
 
     def __init__(self, config: TabularConfig) -> None:
         super().__init__(config)
-        self.base = Copula(config.sizes, config.ordered, config.missing, config.shares)
-        self.first = None if config.place is None else Copula(config.sizes, config.ordered, config.missing,
-                                                              config.shares)
+        facts = (config.sizes, config.ordered, config.missing, config.shares, config.spikes)
+        self.base = Copula(*facts, alone=config.place is None)
+        self.first = None if config.place is None else Copula(*facts, alone=False)
         self.residual = Residual(self.base.features, config)
         self._keep(config.ema)
         self.offsets = [0, *accumulate(config.sizes)]
-        owner = torch.repeat_interleave(torch.arange(len(config.sizes)), torch.tensor(config.sizes))
-        self.register_buffer("_sums", functional.one_hot(owner, len(config.sizes)).float(), persistent=False)
         self.register_buffer("_starts", torch.tensor(self.offsets[:-1]), persistent=False)
 
     def base_of(self, codes: Tensor) -> Copula:
@@ -187,27 +186,42 @@ class Tabular(KeepsBest):
 
     def loss(self, batch: Batch, player: str = "model") -> Loss:
         """Return the cross-entropy of the hidden columns, as nats a row: the mean hidden one times all columns."""
-        network = self.residual if self.training else self.average.shadow
+        network = cast(Residual, self.residual if self.training else self.average.shadow)
         codes, places, visible = batch["codes"], batch["places"], batch["visible"]
         features = self.base.encode(codes, places)
-        rows, means, spread = codes.size(0) // visible.size(0), torch.empty_like(features), torch.empty_like(features)
+        rows, means, spreads = codes.size(0) // visible.size(0), torch.empty_like(features), []
+        spans = [slice(first, first + rows) for first in range(0, codes.size(0), rows)]
         with torch.no_grad():
-            for index in range(visible.size(0)):
-                span = slice(index * rows, (index + 1) * rows)
-                means[span], spread[span] = self.base_of(codes[span]).conditional(features[span], visible[index])
-            known = self.base.logits(means, spread)
-        shown = visible.repeat_interleave(rows, 0)
-        hidden = network.hidden(means, codes + self._starts, shown)  # type: ignore[operator]
-        logits = known + network.head(hidden)  # type: ignore[operator]
-        nats = self.nats(logits, codes) * ~shown
-        total = (nats.sum(1) * codes.size(1) / (~shown).sum(1)).sum()
+            for span, shown in zip(spans, visible, strict=True):
+                means[span], spread = self.base_of(codes[span]).conditional(features[span], shown)
+                spreads.append(spread)
+        hidden = network.hidden(means, codes + self._starts, visible.repeat_interleave(rows, 0))
+        weights, biases = (torch.split(part, self.config.sizes) for part in (network.head.weight, network.head.bias))
+        total = hidden.new_zeros(())
+        for span, shown, spread in zip(spans, visible, spreads, strict=True):
+            columns = (~shown).nonzero()[:, 0].tolist()  # what is seen is not scored: half of the last layer's work
+            with torch.no_grad():
+                base = self.base_of(codes[span])
+                known = torch.cat([base.column_logits(column, means[span], spread) for column in columns], 1)
+            logits = known + functional.linear(hidden[span], torch.cat([weights[column] for column in columns]),
+                                               torch.cat([biases[column] for column in columns]))
+            total = total + self.nats(logits, codes[span], columns).sum() * codes.size(1) / len(columns)
         return Loss(total=total, weight=torch.tensor(float(codes.size(0)), device=codes.device))
 
-    def nats(self, logits: Tensor, codes: Tensor) -> Tensor:
-        """Return -log p of each column's code, float32 [B, D], from logits [B, T]."""
+    def nats(self, logits: Tensor, codes: Tensor, columns: Sequence[int]) -> Tensor:
+        """Return -log p of the codes of some columns, float32 [B, C].
+
+        Args:
+            logits: float32, of all codes of each of these columns, side by side.
+            codes: int64 [B, D].
+            columns: places among the D.
+        """
+        sizes = [self.config.sizes[column] for column in columns]
+        owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(logits.device)
+        starts = torch.tensor([0, *accumulate(sizes)][:-1], device=logits.device)
         shifted = (logits - logits.detach().amax(1, keepdim=True)).clamp_min(_LEAST)
-        whole: Tensor = (shifted.exp() @ self._sums).log()
-        return whole - shifted.gather(1, codes + self._starts)
+        whole: Tensor = (shifted.exp() @ functional.one_hot(owner, len(sizes)).to(logits.dtype)).log()
+        return whole - shifted.gather(1, codes[:, columns] + starts)
 
     @property
     def settled(self) -> bool:

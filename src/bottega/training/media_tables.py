@@ -30,7 +30,8 @@ from bottega.training.table_texts import learn_texts
 
 _SHOWN = 4  # rows of a sample; two entities may have more
 _FEW, _NARROW = 2000, 64  # training rows under which a wide network knows them by heart, and the width then
-_FACTS = {"sizes": [2, 2], "ordered": [False, False], "missing": [False, False], "shares": [0.5] * 4}
+_FACTS = {"sizes": [2, 2], "ordered": [False, False], "missing": [False, False], "shares": [0.5] * 4,
+          "spikes": [False] * 4}
 
 
 class Tables:
@@ -153,6 +154,7 @@ def build_table(recipe: Recipe, codec: TableCodec) -> Tabular:
     facts = {"sizes": codec.sizes, "ordered": [coding.column.ordered for coding in codings],
              "missing": [coding.missing for coding in codings],
              "shares": [share for coding in codings for share in coding.share],
+             "spikes": [spike for coding in codings for spike in coding.spikes],
              "place": codec.place if codec.layout else None} if codings else _FACTS
     config: Any = family.Config
     keys = dict(recipe.generator.overrides)
