@@ -62,6 +62,27 @@ def test_values_on_both_sides_of_a_spike_are_not_taken_for_it() -> None:
     assert not {between[2], between[3]} & {codes[800], codes[900]}
 
 
+def test_values_that_repeat_lie_in_the_middle_of_what_becomes_them() -> None:
+    values = np.random.default_rng(0).integers(0, 300, 3000).astype(float)
+    values[:40] = 299.0
+    fitted = Fitted(fit_values(NUMBER.model_copy(update={"decimals": 0}), values, codes=16, protect=5))
+    codes, places = fitted.encode_values(values)
+    assert np.array_equal(fitted.decode_values(codes, places)[values < 298], values[values < 298])
+    inside = np.array([len(grid) > 1 for grid in fitted.coding.grids])[codes]
+    assert inside.mean() > 0.7
+    assert places[inside].mean() == pytest.approx(0.5, abs=0.02)
+    assert np.mean(places[inside] > 0.95) < 0.08  # the last of equal points would be 0.999
+
+
+@pytest.mark.parametrize(("most", "own"), [(150, 150), (700, 8)])
+def test_a_list_of_values_has_a_code_for_each_and_any_number_for_few(most: int, own: int) -> None:
+    draw = np.random.default_rng(0)
+    values = np.concatenate([draw.permutation(5000)[:most] / 4] * 20)
+    values = np.concatenate([values, np.repeat(2000.0, 200), draw.uniform(0, 1000, 0 if most == 150 else 300)])
+    coding = fit_values(NUMBER, values, codes=64, protect=5)
+    assert sum(coding.spikes) == pytest.approx(own + 1, abs=8 if most > 150 else 4)
+
+
 def test_spikes_are_exact_and_single_values_are_not_kept() -> None:
     draw = np.random.default_rng(0)
     values = np.where(draw.random(5000) < 0.9, 0.0, draw.lognormal(8, 1, 5000))

@@ -169,6 +169,21 @@ def test_what_is_made_is_seen_as_what_is_learned_from() -> None:
     assert torch.allclose(torch.bincount(found, minlength=4) / 256, torch.tensor([0.1, 0.1, 0.6, 0.2]), atol=0.1)
 
 
+@torch.no_grad()
+def test_a_model_from_before_spikes_were_kept_reads_its_base_as_it_was_trained() -> None:
+    codec = TableCodec.of({}).learn(crossed(3000))
+    now = build(codec)
+    old = Tabular(TabularConfig(**{**now.config.model_dump(), "spikes": []}))
+    codes, places = (torch.from_numpy(part) for part in codec.encode(crossed(3000)))
+    old.base.fit([(codes.long(), places)])
+    means = torch.full((1, old.base.features), 0.3)
+    spread = torch.full((old.base.features,), 0.6)
+    edges = torch.cat([old.base.low[:codec.sizes[0]], old.base.high[codec.sizes[0] - 1:codec.sizes[0]]])
+    below = torch.special.ndtr((edges - 0.3) / 0.6)
+    expected = (below[1:] - below[:-1]).clamp_min(1e-5).log()
+    assert torch.allclose(old.base.column_logits(0, means, spread)[0], expected, atol=1e-4)
+
+
 def test_hidden_columns_are_not_looked_at() -> None:
     model, codec, _, _ = trained(20, count=400)
     codes, places = (torch.from_numpy(part) for part in codec.encode(crossed(100, seed=3)))

@@ -113,6 +113,33 @@ def test_what_is_asked_together_has_the_models_own_shares() -> None:
         assert have.std() == pytest.approx(want.std(), rel=0.1), name
 
 
+def test_a_number_that_decides_others_is_made_as_it_was_seen() -> None:
+    draw = np.random.default_rng(0)
+    stores = np.sort(draw.choice(np.arange(1000, 9999), 100, replace=False))
+    region, chosen = draw.choice(["north", "south", "mid"], 100), np.r_[np.repeat(np.arange(100), 12),
+                                                                       draw.integers(0, 100, 1800)]
+    data, schema = infer(pa.table({"store": stores[chosen], "region": region[chosen],
+                                   "sales": np.round(draw.lognormal(5, 0.6, 3000), 2)}), {}, "test")
+    table = Table(schema, data)
+    engine = engine_of(table, [])
+    assert [(one.key, one.column) for one in engine.codec.mappings] == [("store", "region")]
+    rows = engine.sample(2000)
+    assert set(rows.data["store"].to_pylist()) <= set(stores.tolist())
+    assert rows.data["region"].null_count == 0
+    mid = engine.sample(1000, conditions=["region = mid"])
+    assert len(set(mid.data["store"].to_pylist())) > 0.9 * (region == "mid").sum()
+
+
+def test_several_values_of_one_group_are_all_made() -> None:
+    draw = np.random.default_rng(0)
+    data, schema = infer(pa.table({"marks": draw.integers(0, 500, 2000), "x": draw.normal(size=2000)}), {}, "test")
+    engine = engine_of(Table(schema, data), [])
+    asked = engine.sample(400, conditions=["marks in 103, 105"])
+    counts = np.bincount(asked.values("marks").astype(int), minlength=106)
+    assert counts[103] + counts[105] == 400
+    assert min(counts[103], counts[105]) > 100
+
+
 def test_balance_sets_the_shares(engine: TableEngine) -> None:
     rows = engine.sample(400, balance={"ward": {"ward 0": 0.5, "ward 1": 0.25, "ward 2": 0.25}})
     values = rows.data["ward"].to_pylist()

@@ -268,7 +268,8 @@ class TableCodec:
         column = self.schema.column(name)
         for latent in self.latents:
             if latent.kind == "plain" and latent.columns == [name] and latent.coding.grids:
-                return latent.coding.grids[0][0], latent.coding.grids[-1][-1]
+                grids = latent.coding.grids  # in the order of their means: a group can reach beyond the next code
+                return min(grid[0] for grid in grids), max(grid[-1] for grid in grids)
         return column.low if column.low is not None else np.nan, column.high if column.high is not None else np.nan
 
     def made_levels(self, name: str) -> list[str]:

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bottega.codecs.table_decimals import rounded
+from bottega.codecs.table_decimals import rounded, unit
 from bottega.core.table import Column
 from bottega.core.validate import Strict
 
 _GRID = 16  # points that tell how values lie inside a group
 _SPIKES = 0.5  # times `codes`: most values of a column with a code of their own
+_LISTED = 4    # times `codes`: the same of a column that is a list of values
+_COVERED = 0.99  # of the rows hold a value that repeats: then it is one
 _OWN = 10   # rows that share a value are enough for a code of its own
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -110,12 +112,15 @@ class Fitted:
                 off = np.maximum(np.maximum(low[run] - found, found - high[run]), 0.0)
                 nearest, best = np.where(off < best, code[run], nearest), np.minimum(off, best)
         codes[known] = nearest
-        inside = places[known]
+        inside, half = places[known], unit(self.coding.column) / 2
         for code in np.unique(nearest):  # a group's own grid says where in it a value lies
             grid = np.asarray(self.coding.grids[code])
             if len(grid) > 1:
-                mine = nearest == code
-                inside[mine] = np.interp(found[mine], grid, np.linspace(0.0, 1.0, len(grid)))
+                mine, along = nearest == code, np.linspace(0.0, 1.0, len(grid))
+                value = found[mine]  # the middle of the places that become it: of a value that repeats there are many
+                last = np.interp(value + half, grid, along)
+                first = 1 - np.interp(half - value, -grid[::-1], along)
+                inside[mine] = (first + last) / 2
         places[known] = np.clip(inside, 1e-3, 1 - 1e-3)
         return codes, places
 
@@ -173,7 +178,7 @@ def holders(codes: NDArray[np.integer[Any]], owner: NDArray[np.int64] | None, si
 
 
 def fit_values(column: Column, values: Floats, *, codes: int, protect: int,
-               owner: NDArray[np.int64] | None = None) -> Coding:
+               owner: NDArray[np.int64] | None = None, listed: bool = False) -> Coding:
     """Cut an ordered column into spikes and groups.
 
     Args:
@@ -182,6 +187,7 @@ def fit_values(column: Column, values: Floats, *, codes: int, protect: int,
         codes: groups to aim at; fewer for few rows.
         protect: smallest number of rows that anything is kept of; of owners, where rows have them.
         owner: int64 [N]: whose row each is; None where each is its own.
+        listed: it is a list of values, such as numbers of shops. So is one of which nearly all rows repeat.
     """
     order = np.argsort(values, kind="stable")[:int((~np.isnan(values)).sum())]
     known, mine = values[order], None if owner is None else owner[order]
@@ -196,7 +202,8 @@ def fit_values(column: Column, values: Floats, *, codes: int, protect: int,
     people = holders(place.reshape(-1), mine, len(single))
     mass = max(len(known) / max(1, min(codes, len(known) // 4)), protect + 1.0)
     own = max(protect, min(_OWN, int(mass)))
-    most = max(1, int(_SPIKES * codes))
+    listed = listed or count[people >= own].sum() >= _COVERED * len(known)
+    most = max(1, int((_LISTED if listed else _SPIKES) * codes))
     if int((people >= own).sum()) > most:  # nearly everything repeats: only what stands out is a spike
         own = int(np.partition(people, -most)[-most]) + 1
     label = _groups(count, people >= own, mass=mass)

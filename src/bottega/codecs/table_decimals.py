@@ -21,6 +21,13 @@ def rounded(values: Floats, column: Column) -> Floats:
     return found
 
 
+def unit(column: Column) -> float:
+    """Return the step between neighbouring values of a column, of times in seconds; 0 where there is none."""
+    if column.decimals is None:
+        return 0.0
+    return _tick(column.decimals) if column.kind == "datetime" else 10.0 ** -column.decimals
+
+
 def _tick(decimals: int) -> float:
     """Return seconds of a tick of time: 86400, 3600, 60 for -3, -2, -1, else a power of ten."""
     return {-3: 86400.0, -2: 3600.0, -1: 60.0}.get(decimals, 10.0 ** -decimals)

@@ -166,7 +166,8 @@ class Plan:
     def _plain(self, column: Column) -> Latent:
         if column.ordered:
             coding = fit_values(column, self.table.values(column.name), codes=self.spec.codes,
-                                protect=self.spec.protect, owner=self.owner)
+                                protect=self.spec.protect, owner=self.owner,
+                                listed=any(mapping.key == column.name for mapping in self.mappings))
         else:
             coding = fit_levels(column, self.table.codes(column.name)[0], protect=self.spec.protect, owner=self.owner)
         return Latent(name=column.name, kind="plain", columns=[column.name], coding=coding)

@@ -16,7 +16,6 @@ RIDGE = 1e-3      # of a feature's variance, added before solving: the levels of
 _FLOOR = 1e-5     # smallest probability of a code
 _SHRINK_ROWS = 5000  # above them the covariance is taken as it is
 _EDGE = 4.0       # normal scores end here
-_LEAST = 0.1      # of what is known of a score, whose own is 1: rows unlike the others can spread more widely
 
 
 class Copula(nn.Module):
@@ -28,7 +27,8 @@ class Copula(nn.Module):
 
     Args:
         sizes, ordered, missing, shares, spikes: see `TabularConfig`.
-        alone: whether the shares are those of the rows it is fitted to, and of no others beside them.
+        alone: whether the shares are those of the rows it is fitted to, and of no others beside them. Where they are
+            not, and in models from before spikes were kept, the Gaussian is read as it is.
 
     Attributes:
         features: their number F.
@@ -44,7 +44,6 @@ class Copula(nn.Module):
     log_share: Tensor
     of_level: Tensor
     spike: Tensor
-    usual: Tensor
     with_feature: Tensor
     number_columns: Tensor
     number_features: Tensor
@@ -53,9 +52,10 @@ class Copula(nn.Module):
     def __init__(self, sizes: Sequence[int], ordered: Sequence[bool], missing: Sequence[bool],
                  shares: Sequence[float], spikes: Sequence[bool] = (), *, alone: bool = True) -> None:
         super().__init__()
-        self.sizes, self.ordered, self.missing, self.alone = list(sizes), list(ordered), list(missing), alone
+        self.sizes, self.ordered, self.missing = list(sizes), list(ordered), list(missing)
+        self.alone = alone and bool(spikes)
         spikes = spikes or [False] * sum(sizes)
-        starts, low, high, score, usual, first = [], [], [], [], [], 0
+        starts, low, high, score, first = [], [], [], [], 0
         self.columns: list[list[int]] = []    # features of each column
         self.level_feature: list[int] = []    # feature of each code, -1 for none
         at = 0
@@ -72,10 +72,6 @@ class Copula(nn.Module):
             middle = (_density(z_low) - _density(z_high)) / mass.clamp_min(1e-12)
             score += [*middle.clamp(-_EDGE, _EDGE).tolist(), *[0.0] * (size - len(z_low))]
             if by_value:
-                inside = 1 + (z_low * _density(z_low) - z_high * _density(z_high)) / mass.clamp_min(1e-12)
-                single = torch.tensor(spikes[at:at + shown], dtype=torch.bool)
-                square = torch.where(single, middle.square(), inside) @ share[:shown]
-                usual.append([float(middle @ share[:shown]), float(square)])
                 own = [first] + [first + 1] * gone
                 self.level_feature += [-1] * shown + [first + 1] * gone
                 self.columns.append(list(range(first, first + 1 + gone)))
@@ -92,9 +88,6 @@ class Copula(nn.Module):
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32), persistent=False)
         self.register_buffer("high", torch.tensor(high, dtype=torch.float32), persistent=False)
         self.register_buffer("score", torch.tensor(score, dtype=torch.float32), persistent=False)
-        moments = torch.tensor(usual, dtype=torch.float64).reshape(-1, 2)
-        moments[:, 1] -= moments[:, 0].square()
-        self.register_buffer("usual", moments, persistent=False)
         self.register_buffer("spike", torch.tensor(list(spikes), dtype=torch.bool), persistent=False)
         self.register_buffer("log_share", torch.tensor(shares).clamp_min(_FLOOR).log().float(), persistent=False)
         self.register_buffer("mean", torch.zeros(first, dtype=torch.float64))
@@ -104,7 +97,6 @@ class Copula(nn.Module):
     def _index(self) -> None:
         """Lay out which code belongs to which feature, for whole batches at once."""
         numbers = [place for place, by_value in enumerate(self.ordered) if by_value]
-        self.numbers = {place: index for index, place in enumerate(numbers)}
         layout = {"of_level": [feature for feature in self.level_feature if feature >= 0],
                   "with_feature": [code for code, feature in enumerate(self.level_feature) if feature >= 0],
                   "number_columns": numbers, "number_features": [self.columns[place][0] for place in numbers],
@@ -154,7 +146,7 @@ class Copula(nn.Module):
             low, high: float32 [B], the part of the interval that is allowed, in places.
         """
         flat = codes + self.starts[column]
-        mean, sd = self._latent(means, spread, self.numbers[column])
+        mean, sd = self._latent(means, spread, column)
         below, above = _mass(self.low[flat]), _mass(self.high[flat])
         width = (above - below).clamp_min(1e-9)
         from_, to = (_mass((_score(below + width * part) - mean) / sd) for part in (low, high))
@@ -177,7 +169,7 @@ class Copula(nn.Module):
         """
         start, shown, own = int(self.starts[column]), self.sizes[column] - self.missing[column], self.columns[column]
         there = 1 - means[:, own[1]].clamp(_FLOOR, 1 - _FLOOR) if self.missing[column] else torch.ones_like(draw)
-        mean, sd = self._latent(means, spread, self.numbers[column])
+        mean, sd = self._latent(means, spread, column)
         z = mean + sd * _score(draw / there)
         codes = torch.searchsorted(self.high[start:start + shown - 1].contiguous(), z.contiguous())
         below, above = _mass(self.low[start + codes]), _mass(self.high[start + codes])
@@ -187,7 +179,7 @@ class Copula(nn.Module):
         features = torch.stack([seen, gone.float()][:len(own)], 1)
         return torch.where(gone, shown, codes), torch.where(gone | spike, 0.5, places), features
 
-    def _latent(self, means: Tensor, spread: Tensor, which: int) -> tuple[Tensor, Tensor]:
+    def _latent(self, means: Tensor, spread: Tensor, column: int) -> tuple[Tensor, Tensor]:
         """Return mean and spread of the normal scores behind the feature of a number.
 
         The score's density is the standard normal, whose masses are the codes' shares, times what was seen makes of the
@@ -195,20 +187,20 @@ class Copula(nn.Module):
         shares, and where a feature spreads as a score does, mean and spread are its own.
 
         Args:
-            means, spread: of `conditional`, [B, F] and [F] or [B, F].
-            which: place among the numbers.
+            means, spread: of `conditional`, [B, F] and [F].
+            column: an ordered one.
 
         Returns:
-            float32 [B], and a scalar or [B].
+            float32 [B] and a scalar.
         """
-        feature = self.number_features[which]
-        usual_mean, usual_variance = self.usual[which]
-        if self.alone:
-            usual_mean, usual_variance = self.mean[feature], self.covariance.diagonal()[feature]
-        weight = 1 / usual_variance.clamp_min(1e-6).float()
-        seen = 1 / spread[..., feature].square().clamp_min(1e-6)
-        whole = (1 + seen - weight).clamp_min(_LEAST)
-        mean = (means[:, feature] * seen - usual_mean.float() * weight) / whole
+        feature = self.columns[column][0]
+        mean, sd = means[:, feature], spread[feature].clamp_min(1e-3)
+        if not self.alone:
+            return mean, sd
+        weight = 1 / self.covariance[feature, feature].clamp_min(1e-6).float()
+        seen = 1 / sd.square()
+        whole = (1 + seen - weight).clamp_min(1.0)  # what is seen adds to what is known
+        mean = (mean * seen - self.mean[feature].float() * weight) / whole
         return mean.clamp(-2 * _EDGE, 2 * _EDGE), whole.rsqrt().clamp_min(1e-3)
 
     @torch.no_grad()
@@ -266,14 +258,14 @@ class Copula(nn.Module):
         Args:
             column: a place among the columns.
             means: float32 [B, F], of `conditional`.
-            spread: float32 [F], or [B, F] where rows show different columns.
+            spread: float32 [F].
         """
         start, size, own = int(self.starts[column]), self.sizes[column], self.columns[column]
         if self.ordered[column]:
             shown = size - self.missing[column]
             edges = torch.cat([self.low[start:start + shown], self.high[start + shown - 1:start + shown]])
-            mean, sd = self._latent(means, spread, self.numbers[column])
-            below = _mass((edges - mean[:, None]) / sd.reshape(-1, 1))
+            mean, sd = self._latent(means, spread, column)
+            below = _mass((edges - mean[:, None]) / sd)
             mass = (below[:, 1:] - below[:, :-1]).clamp_min(_FLOOR)
             if not self.missing[column]:
                 return mass.log()

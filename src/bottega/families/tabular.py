@@ -112,7 +112,7 @@ class Residual(nn.Module):
 
     def __init__(self, features: int, config: TabularConfig) -> None:
         super().__init__()
-        self.forget, self.nothing = config.forget, sum(config.sizes)
+        self.forget, self.nothing, self.sizes = config.forget, sum(config.sizes), config.sizes
         self.enter = nn.Linear(features + len(config.sizes), config.width)
         self.codes = nn.EmbeddingBag(self.nothing + 1, config.width, mode="sum")  # the last row: no code
         nn.init.normal_(self.codes.weight, std=0.02)
@@ -139,6 +139,20 @@ class Residual(nn.Module):
             x = block(x)
         found: Tensor = self.norm(x)
         return found
+
+    def logits(self, hidden: Tensor, columns: Sequence[int]) -> Tensor:
+        """Return what is added to the codes of some columns, side by side, float32 [B, their codes].
+
+        Args:
+            hidden: float32 [B, width].
+            columns: places among the columns.
+        """
+        if not isinstance(self.head, nn.Linear):  # an adapter's own way of working it out
+            parts = torch.split(self.head(hidden), self.sizes, 1)
+            return torch.cat([parts[column] for column in columns], 1)
+        weights, biases = torch.split(self.head.weight, self.sizes), torch.split(self.head.bias, self.sizes)
+        return functional.linear(hidden, torch.cat([weights[column] for column in columns]),
+                                 torch.cat([biases[column] for column in columns]))
 
 
 class Tabular(KeepsBest):
@@ -196,15 +210,13 @@ class Tabular(KeepsBest):
                 means[span], spread = self.base_of(codes[span]).conditional(features[span], shown)
                 spreads.append(spread)
         hidden = network.hidden(means, codes + self._starts, visible.repeat_interleave(rows, 0))
-        weights, biases = (torch.split(part, self.config.sizes) for part in (network.head.weight, network.head.bias))
         total = hidden.new_zeros(())
         for span, shown, spread in zip(spans, visible, spreads, strict=True):
             columns = (~shown).nonzero()[:, 0].tolist()  # what is seen is not scored: half of the last layer's work
             with torch.no_grad():
                 base = self.base_of(codes[span])
                 known = torch.cat([base.column_logits(column, means[span], spread) for column in columns], 1)
-            logits = known + functional.linear(hidden[span], torch.cat([weights[column] for column in columns]),
-                                               torch.cat([biases[column] for column in columns]))
+            logits = known + network.logits(hidden[span], columns)
             total = total + self.nats(logits, codes[span], columns).sum() * codes.size(1) / len(columns)
         return Loss(total=total, weight=torch.tensor(float(codes.size(0)), device=codes.device))
 

@@ -298,8 +298,8 @@ def _interval(condition: Condition, latent: Latent, low: NDArray[np.float32], hi
                 condition.sign == "not in" or any(grid[0] <= value <= grid[-1] for value in condition.values)
             mask[code] = inside
             if inside and len(grid) > 1 and condition.sign == "in" and half:
-                value = next(value for value in condition.values if grid[0] <= value <= grid[-1])
-                low[code], high[code] = _places(grid, value - half, value + half)
+                asked = [value for value in condition.values if grid[0] <= value <= grid[-1]]
+                low[code], high[code] = _places(grid, min(asked) - half, max(asked) + half)
             continue
         low[code], high[code] = _places(grid, condition.low + (half if condition.open_low else -half),
                                         condition.high + (-half if condition.open_high else half))
