@@ -182,7 +182,7 @@ def fit(table: Any, *, name: str | None = None, rules: Sequence[str] = (), colum
                for one in (table, child) if one is not None]
     source = sources[0]
     plain = Recipe.load(recipe_path(Path("patients-table"))).plain()
-    named = name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-.") or "table"
+    named = name or _name(source.stem)
     budget = {"minutes": minutes} if minutes else {"steps": _steps(sources[-1])}
     merged = {**plain, "name": named, "seed": seed, "description": f"rows like those of {source.name}",
               "data": {"sources": [str(one) for one in sources], "validation": 0.1},
@@ -208,7 +208,8 @@ def augment(table: Any, target: str, *, level: str | None = None, share: float |
         level: the class; the rarest by default.
         share: of the class in all rows together; by default halfway between its own share and half.
         seed: of the model, its rows and the trees.
-        model: fitted on the same rows and on no test row; one is fitted by default.
+        model: fitted on the same rows and on no test row; by default one is fitted, and named after the table and the
+            target.
         home: the workshop; by default BOTTEGA_HOME.
         fitting: for `fit`, such as `name` or `rules`.
 
@@ -217,7 +218,9 @@ def augment(table: Any, target: str, *, level: str | None = None, share: float |
     """
     from bottega.evaluation.table_augmentation import DRAWN, convincing, rare
 
-    model = model or fit(table, seed=seed, home=home, **fitting)
+    if model is None:
+        stem = Path(table).stem if isinstance(table, str | Path) else "table"
+        model = fit(table, seed=seed, home=home, **{"name": _name(f"{stem}-more-{target}"), **fitting})
     real = model.read(table)
     of = rare(real, target, level)
     count = of.missing(share)
@@ -243,6 +246,11 @@ def parquet_of(table: Table) -> bytes:
     out = io.BytesIO()
     pq.write_table(table.data, out)
     return out.getvalue()
+
+
+def _name(text: str) -> str:
+    """Return what a model may be called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "table"
 
 
 def _steps(source: Path) -> int:

@@ -31,6 +31,8 @@ def wanted(prompt: str, model: str | None, controls: Controls) -> str | None:
         except BottegaError:
             continue
     if model is None and any(getattr(controls, name) is not None for name in _ONLY):
+        if prompt:  # tables take no text: it was meant as a name, and none is called so
+            model_path(prompt)
         return model_path(None, "table").name
     return None
 
@@ -236,8 +238,8 @@ def score(
 @app.command()
 def private(
     table: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
-    domain: Annotated[Path, typer.Option(help="JSON: column → list of levels, or [low, high, step]. It must be public "
-                                              "knowledge: what is read from the rows would break the guarantee.")],
+    domain: Annotated[Path, typer.Option(help="JSON: column → list of levels, or of low, high and step. It must "
+                                              "be public knowledge: what is read from the rows breaks the guarantee.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet, CSV or JSON Lines file to write.")],
     epsilon: Annotated[float, typer.Option(min=0, help="Of the guarantee; 1 is strong, 10 weak.")] = 3.0,
     delta: Annotated[float, typer.Option(min=0, max=1, help="Of the guarantee; well below 1 / rows.")] = 1e-5,

@@ -98,4 +98,5 @@ class Keep:
 def hopeless(drawn: int, name: str) -> ControlError:
     """Return what to raise when nothing that was drawn passes; `name` says what was asked."""
     return ControlError(f"none of {drawn:,} rows meets {name}", where="conditions",
-                        fix="no such record may exist; ask for less, or one condition at a time")
+                        fix="no such record may exist, or no value of a unique key is left; ask for fewer rows, or for "
+                            "less")

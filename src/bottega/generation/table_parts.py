@@ -59,7 +59,8 @@ def check(controls: Controls, codec: TableCodec) -> None:
     coded = [column.name for column in codec.schema.columns if column.kind in CODED]
     for name in (target, across):
         if name not in coded:
-            raise ControlError(f"fair needs columns of levels, and '{name}' is none", where="fair",
+            what = "is none" if name in codec.schema.names else "is no column"
+            raise ControlError(f"fair needs columns of levels, and '{name}' {what}", where="fair",
                                fix=suggest(name, coded))
     if target == across:
         raise ControlError(f"fair names '{target}' twice", where="fair", fix="name what is decided and whom about")

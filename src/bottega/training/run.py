@@ -116,6 +116,7 @@ def make(recipe: Recipe, *, home: Path, resume: bool = False, replace: bool = Tr
         if not replace:
             raise InputError(f"a model named '{recipe.name}' exists already", where=str(target),
                              fix="give the recipe another name")
+        say(f"{recipe.name}: takes the place of another model of this name; give it another name to keep both")
     generator = medium.generator(recipe, codec, base, home)
     put_adapter(generator, recipe)
     generator = generator.to("cuda") if torch.cuda.is_available() else generator
