@@ -67,6 +67,7 @@ def bottega(folder: Path, seed: int) -> tuple[Callable[[], None], Callable[[], A
     import pyarrow.parquet as pq
 
     from bottega import tables
+    from bottega.training import run  # noqa: F401  what fitting imports, torch among it
 
     rows, made = pq.ParquetFile(folder / "train.parquet").metadata.num_rows, []
     home = Path(tempfile.mkdtemp(dir=folder))

@@ -27,7 +27,7 @@ from bottega.core.recipe import Recipe
 from bottega.core.table import Kind, Schema, Table
 from bottega.core.validate import validate
 
-_EPOCHS, _BATCH = 80, 256       # more passes bring nothing; training ends early where fewer do
+_EPOCHS, _BATCH = 72, 256       # more passes bring nothing; training ends early where fewer do
 _LEAST, _MOST = 300, 20_000     # steps
 
 
@@ -254,7 +254,7 @@ def _name(text: str) -> str:
 
 
 def _steps(source: Path) -> int:
-    """Return steps for about eighty passes over a file's rows."""
+    """Return steps for about seventy passes over a file's rows."""
     import pyarrow.parquet as pq
 
     if source.suffix.lower() == ".parquet" and source.is_file():
