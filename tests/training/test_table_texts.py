@@ -171,12 +171,12 @@ def test_by_command_texts_are_off_until_asked_for(home: Path) -> None:
     source = str(write_notes(home / "plain.csv", 80))
     off = _bottega(home, "table", "fit", source, "--name", "off", "--minutes", "0.01")
     assert off.returncode == 0, off.stderr
-    assert "'note' is free text; it is not learned and comes out empty; codec.texts=true" in off.stderr
+    assert "it comes out empty; learn it with --texts (codec.texts=true), or make it a category" in off.stderr
     rows = tables.TableModel(tables.Bundle.open(home / "models" / "off")).sample(20)
     assert rows.data["note"].null_count == rows.data["remark"].null_count == 20
     on = _bottega(home, "table", "fit", source, "--name", "on", "--minutes", "0.01", "--texts")
     assert on.returncode == 0, on.stderr
-    assert "'note' is free text; a model of text learns to write it" in on.stderr
+    assert "'note' is free text (64 different values): a model of text learns to write it" in on.stderr
     rows = tables.TableModel(tables.Bundle.open(home / "models" / "on")).sample(20)
     assert rows.data["remark"].null_count == 0
 
@@ -236,7 +236,7 @@ def test_differential_privacy_writes_no_texts(home: Path) -> None:
     (home / "domain.json").write_text(json.dumps(domain))
     done = _bottega(home, *asked)
     assert done.returncode == 0, done.stderr
-    assert "'note' is free text; it is left out: no text is written under differential privacy" in done.stderr
+    assert "different values): it is left out: no text is written under differential privacy" in done.stderr
     assert (home / "safe.csv").read_text().splitlines()[0] == '"ward","age"'
 
 

@@ -259,8 +259,10 @@ def private(
 
     from bottega.core.errors import InputError
     from bottega.core.files import read_json, write_atomic
+    from bottega.core.table import Schema
     from bottega.core.table import Table as Rows
     from bottega.data.tables.infer import infer
+    from bottega.data.tables.notices import tell_kinds
     from bottega.data.tables.read import read
     from bottega.families.marginals import Marginals
     from bottega.tables import parquet_of
@@ -280,11 +282,12 @@ def private(
         raise InputError(f"the domain calls '{told[0]}' a text, and texts are not written under differential privacy: "
                          "the guarantee is of noisy counts, and a model of text is trained on the texts themselves",
                          where="--domain", fix="leave it out of the domain; it is then left out of the rows")
-    data, schema = infer(read(str(table), []), {}, str(table), texts=unwritten)
+    data, schema = infer(read(str(table), []), {}, str(table))
+    tell_kinds(data, Schema(columns=[column for column in schema.columns if column.kind == "text"]), 1, texts=unwritten)
     wrong = [column.name for column in schema.columns
              if column.name in kinds and column.ordered != (kinds[column.name] == "number")]
     if wrong:
-        data, schema = infer(data, {name: kinds[name] for name in wrong}, str(table), texts=unwritten)
+        data, schema = infer(data, {name: kinds[name] for name in wrong}, str(table))
     model = Marginals.fit(Rows(schema, data), public, epsilon=epsilon, delta=delta, targets=target or [],
                           seed=secrets.randbits(128) if seed is None else seed)
     made = model.sample(rows or max(1, round(model.total)), seed=secrets.randbits(63) if seed is None else seed)

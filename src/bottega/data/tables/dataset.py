@@ -108,6 +108,11 @@ class TableDataset(Generic[Codec]):
         return TableDataset(path, card, digest, codec.load(path))
 
     @property
+    def notices(self) -> list[str]:
+        """What a person should know of how the table was read, a line each."""
+        return list(self.card["bottega"].get("notices", []))
+
+    @property
     def lineage(self) -> Lineage:
         """The birth certificate."""
         return Lineage.load(self.path)

@@ -10,24 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from bottega.core.errors import DataError, RecipeError, suggest
-from bottega.core.progress import say
 from bottega.core.table import ORDERED, Column, Kind, Schema
 
 _NAMES_ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|no|nr|number)$", re.IGNORECASE)
 _FEW = 50       # rows below which all-different proves nothing
 _UNIQUE = 0.98  # share of different values from which text is an id or free text
 _WORDS = 4.0    # words a value from which all-different text is free text
-_EMPTY = "it is not learned and comes out empty; codec.texts=true learns to write it"
 
 
-def infer(table: Any, kinds: Mapping[str, Kind], source: str, *, texts: str = "") -> tuple[Any, Schema]:
+def infer(table: Any, kinds: Mapping[str, Kind], source: str) -> tuple[Any, Schema]:
     """Return the Arrow table, cast where a kind was given, and its schema.
 
     Args:
         table: Arrow table of plain types.
         kinds: column → kind as the recipe says; the rest is guessed.
         source: for messages.
-        texts: what becomes of free text, for the message; by default that it comes out empty.
 
     Raises:
         RecipeError: `kinds` names a column that is not there.
@@ -41,16 +38,15 @@ def infer(table: Any, kinds: Mapping[str, Kind], source: str, *, texts: str = ""
     for place, name in enumerate(table.column_names):
         kind = kinds.get(name)
         if kind is None:
-            kind = _guess(table[name], name)
-            if kind == "text":
-                say(f"warning: column '{name}' is free text; {texts or _EMPTY}")
+            kind = guess(table[name], name)
         else:
             table = table.set_column(place, name, _cast(table[name], kind, name, source))
         columns.append(_column(table[name], name, kind))
     return table, Schema(columns=columns)
 
 
-def _guess(column: Any, name: str) -> Kind:
+def guess(column: Any, name: str) -> Kind:
+    """Return what kind a column is, from its type, its values and its name."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -63,7 +59,7 @@ def _guess(column: Any, name: str) -> Kind:
     if pa.types.is_integer(kind):
         if different <= 2:
             return "category"
-        return "id" if different == rows >= _FEW and _NAMES_ID.search(name) else "integer"
+        return "id" if different == rows >= _FEW and names_id(name) else "integer"
     if pa.types.is_floating(kind):
         return "number"
     if rows >= _FEW and different >= _UNIQUE * rows:
@@ -72,6 +68,11 @@ def _guess(column: Any, name: str) -> Kind:
             return "text"
         return "id"
     return "category"
+
+
+def names_id(name: str) -> bool:
+    """Return whether a column's name says that it holds ids."""
+    return _NAMES_ID.search(name) is not None
 
 
 def _cast(column: Any, kind: Kind, name: str, source: str) -> Any:

@@ -23,11 +23,14 @@ from bottega.core.lineage import Licence, Lineage, code_digest, merge_licences
 from bottega.core.progress import say, timed
 from bottega.core.recipe import DataSpec
 from bottega.core.table import Table
+from bottega.core.table_sequences import Layout
 from bottega.data.dataset import CARD, SPLITS
 from bottega.data.pictures.card import make_card
-from bottega.data.tables.dataset import Codec, TableDataset, content_digest
+from bottega.data.tables.dataset import Codec, TableCodec, TableDataset, content_digest
 from bottega.data.tables.infer import infer
 from bottega.data.tables.memory import remembering
+from bottega.data.tables.mixed import check_mixed
+from bottega.data.tables.notices import EMPTY, notice, noticed, tell_kinds
 from bottega.data.tables.read import identity, licence_of, read
 from bottega.data.tables.sequences import read_sequences
 
@@ -84,28 +87,18 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
     path = home / "data" / f"{name}-{key[:12]}"
     if path.is_dir():
         try:
-            return TableDataset.open(path, type(codec))
+            data = TableDataset.open(path, type(codec))
+            for text in data.notices:
+                say(text)
+            return data
         except CorruptError as error:
             say(f"preparing again: {error.problem}")
     entity = codec.spec.entity
-    with timed(f"reading {' and '.join(spec.sources)}"):
-        if entity:
-            whole, layout = read_sequences(spec.sources, codec.spec, spec.limit)
-        else:
-            rows, kinds = read(source, codec.spec.names).slice(0, spec.limit), codec.spec.columns
-            if known:
-                _same_columns(codec.schema.names, rows.column_names, source)
-                kinds = {column.name: column.kind for column in codec.schema.columns}
-            data, schema = infer(rows, kinds, source, texts=_WRITTEN if codec.spec.texts else "")
-            whole, layout = Table(codec.schema if known else schema, data), None
-    count, unit, dropped = len(whole), f"'{entity}'" if entity else "row", {}
-    for rule in codec.declare(whole.schema):
-        broken = rule.broken(whole)
-        if broken.any():
-            dropped[rule.text] = int(broken.sum())
-            say(f"{dropped[rule.text]} of {len(whole)} rows break '{rule.text}' and are left out"
-                + (f", with all rows of their {unit}" if entity else ""))
-            whole = whole.take(~_all_of(whole, entity, broken) if entity else ~broken)
+    with noticed() as notices:
+        with timed(f"reading {' and '.join(spec.sources)}"):
+            whole, layout = _read(spec, codec, known)
+        count, unit = len(whole), f"'{entity}'" if entity else "row"
+        whole, dropped = _by_rules(whole, codec, unit)
     usable = len(np.unique(whole.codes(entity)[0])) if entity else len(whole)
     if usable < max(2, _FEWEST if codec.spec.protect > 1 else 2):
         raise DataError(f"{source} has {usable} usable {unit}{'' if entity else 's'}: too few for anyone to hide among "
@@ -128,7 +121,7 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
         files = file_table(folder)
         digest = content_digest(files)
         licence = Licence(spdx=licence_of(source, spec.licence), evidence=f"stated for {source}")
-        facts = {"codec": codec.describe(), "dropped": dropped, "licences": [licence.spdx],
+        facts = {"codec": codec.describe(), "dropped": dropped, "notices": notices, "licences": [licence.spdx],
                  "columns": {column.name: column.kind for column in codec.schema.columns},
                  "stages": {"read": count, "kept": len(whole), "dropped": count - len(whole)},
                  "splits": {split: {"rows": len(tables[split])} for split in SPLITS},
@@ -141,6 +134,34 @@ def _prepare(spec: DataSpec, codec: Codec, home: Path, seed: int, known: bool) -
                 parameters={**spec.model_dump(mode="json"), "table": codec.describe()},
                 licences=merge_licences([licence]), cost=meter.read()).save(folder)
     return TableDataset.open(path, type(codec))
+
+
+def _read(spec: DataSpec, codec: TableCodec, known: bool) -> tuple[Table, Layout | None]:
+    """Return the rows as they are in the file, and of sequences their layout."""
+    source, protect = spec.sources[0], codec.spec.protect
+    if codec.spec.entity:
+        return read_sequences(spec.sources, codec.spec, spec.limit)
+    rows, kinds = read(source, codec.spec.names).slice(0, spec.limit), codec.spec.columns
+    if known:
+        _same_columns(codec.schema.names, rows.column_names, source)
+        kinds = {column.name: column.kind for column in codec.schema.columns}
+    check_mixed(rows, kinds, source, protect)
+    data, schema = infer(rows, kinds, source)
+    tell_kinds(data, schema, protect, texts=_WRITTEN if codec.spec.texts else EMPTY)
+    return Table(codec.schema if known else schema, data), None
+
+
+def _by_rules(whole: Table, codec: TableCodec, unit: str) -> tuple[Table, dict[str, int]]:
+    """Return the rows that keep the declared rules, and how many broke each; of an entity all rows or none stay."""
+    dropped, entity = {}, codec.spec.entity
+    for rule in codec.declare(whole.schema):
+        broken = rule.broken(whole)
+        if broken.any():
+            dropped[rule.text] = int(broken.sum())
+            notice(f"{dropped[rule.text]} of {len(whole)} rows break '{rule.text}' and are left out"
+                   + (f", with all rows of their {unit}" if entity else ""))
+            whole = whole.take(~_all_of(whole, entity, broken) if entity else ~broken)
+    return whole, dropped
 
 
 def _same_columns(known: list[str], found: list[str], source: str) -> None:

@@ -2,14 +2,14 @@
 
 `pytest tests/data/test_table_files.py` exercises it.
 
-Text is read first, types are tried after: what is not quite a number is then told with its row, and nothing is
-turned into a missing value without a word.
+Text is read first, types are tried after (`typed.py`): nothing is turned into a missing value without a word.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,15 @@ import numpy as np
 
 from bottega.core.errors import DataError, InputError, MissingExtraError, suggest
 from bottega.core.files import sha256_file
-from bottega.core.progress import say
+from bottega.data.tables.marks import styles, tell
+from bottega.data.tables.notices import notice
+from bottega.data.tables.typed import typed, without_missing
 
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-", "<na>", "nat")
 BUILT_IN = ("breast-cancer", "wine", "iris", "diabetes")
 _LICENCE = {"breast-cancer": "CC-BY-4.0", "wine": "CC-BY-4.0", "iris": "CC-BY-4.0", "diabetes": "unknown"}
 _SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+_SHOWN = 5  # bad values in a message
 _ENCODINGS = ("utf-8-sig", "cp1252")
-_TIMES = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y",
-          "%m/%d/%Y", "%Y%m%d", "%d-%b-%Y", "%d %b %Y")
-_NEARLY = 0.95  # share of values that read as numbers from which the others are told one by one
-_FORMULA = ("=", "+", "@")
 
 
 def identity(source: str) -> str:
@@ -65,7 +63,8 @@ def read(source: str, names: list[str]) -> Any:
     if table.num_rows == 0:
         raise DataError(f"{path} holds no rows", where=source, fix="give a table with rows below its header")
     for name in table.column_names:
-        _finite(table, name, source)
+        bad = _infinite(table[name])
+        _refuse_infinite(name, len(bad), [f"{table[name][row]} in row {row + 1}" for row in bad[:_SHOWN]], source)
     return table
 
 
@@ -109,6 +108,8 @@ def _csv(path: Path, names: list[str]) -> Any:
     import pyarrow.csv as arrow
 
     data, encoding = _decoded(path)
+    content = pa.BufferOutputStream()  # Arrow's own: its threads would reach for a Python object after Python's end
+    content.write(data.encode())
     first = next((line for line in io.StringIO(data[:1 << 20]) if line.strip()), "")
     if not first:
         raise DataError(f"{path} is empty", where=str(path), fix="give a table with a header and rows")
@@ -117,7 +118,7 @@ def _csv(path: Path, names: list[str]) -> Any:
     _unique(header, path)
     try:
         table = arrow.read_csv(
-            io.BytesIO(data.encode()), read_options=arrow.ReadOptions(column_names=header, skip_rows=0 if names else 1),
+            content.getvalue(), read_options=arrow.ReadOptions(column_names=header, skip_rows=0 if names else 1),
             parse_options=arrow.ParseOptions(delimiter=delimiter, newlines_in_values='"' in data),
             convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(header, pa.string()),
                                                  strings_can_be_null=False))
@@ -126,8 +127,24 @@ def _csv(path: Path, names: list[str]) -> Any:
                         fix="quote cells that hold the delimiter; without a header name the columns with codec.names"
                         ) from None
     if encoding != _ENCODINGS[0]:
-        say(f"{path} is not UTF-8: read as {encoding}")
-    return pa.table({name: _typed_text(table[name], name, path) for name in header})
+        notice(f"{path} is not UTF-8: read as {encoding}")
+    parts = {name: without_missing(table[name]) for name in header}
+    known = {name: values for name, (_, values) in parts.items()}
+    found = styles(known, delimiter)
+    tell(found, known)
+    whole = {name: typed(text, known[name], name, found.get(name)) for name, (text, _) in parts.items()}
+    for name, column in whole.items():
+        text, above, bad = parts[name][0], 0 if names else 1, _infinite(column)
+        _refuse_infinite(name, len(bad), [f"{text[row]} in line {_line(data, delimiter, row + above)}"
+                                          for row in bad[:_SHOWN]], str(path))
+    return pa.table(whole)
+
+
+def _line(data: str, delimiter: str, place: int) -> int:
+    """Return the line of a file in which its row of a place ends; empty lines are no rows."""
+    rows = csv.reader(io.StringIO(data), delimiter=delimiter)
+    filled = (rows.line_num for row in rows if row)
+    return next(itertools.islice(filled, place, None))
 
 
 def _decoded(path: Path) -> tuple[str, str]:
@@ -150,84 +167,20 @@ def _unique(names: list[str], path: Path) -> None:
         seen.add(name)
 
 
-def _typed_text(column: Any, name: str, path: Path) -> Any:
-    """Return a column of text in the first type that holds all its values."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim_whitespace(column).combine_chunks()
-    distinct = pc.unique(text).to_pylist()
-    gone = pa.array([value for value in distinct if value.lower() in MISSING], pa.string())
-    text = pc.if_else(pc.is_in(text, value_set=gone), pa.scalar(None, pa.string()), text)
-    known = [value for value in distinct if value.lower() not in MISSING]
-    if not known:
-        return text
-    lowered = {value.lower() for value in known}
-    if lowered <= {"true", "false"}:
-        return pc.equal(pc.utf8_lower(text), "true")
-    if not any(len(value) > 1 and value.lstrip("+-")[:1] == "0" and value.lstrip("+-").isdigit() and
-               len(value.lstrip("+-")) > 1 for value in known):  # 007 is a name, not a number
-        for kind in (pa.int64(), pa.float64()):
-            try:
-                return text.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-    for shape in _TIMES:
-        if (found := _times(text, known, shape)) is not None:
-            return found
-    _tell_odd(known, name)
-    return text
-
-
-def _times(text: Any, known: list[str], shape: str) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if shape == "%Y%m%d" and not all(len(value) == 8 and value[:2] in ("19", "20") for value in known):
-        return None
-    try:
-        found = pc.strptime(text, format=shape, unit="s").cast(pa.timestamp("us"))
-    except pa.ArrowInvalid:
-        return None
-    try:  # strptime of the system is lenient: the way back must give the same text
-        same = pc.equal(pc.strftime(found.cast(pa.timestamp("s")), format=shape), text)
-    except pa.ArrowInvalid:
-        return None
-    return found.cast(pa.date32()) if pc.all(same).as_py() and "%H" not in shape else \
-        found if pc.all(same).as_py() else None
-
-
-def _tell_odd(known: list[str], name: str) -> None:
-    """Say what keeps a column of numbers from being one, and which cells a spreadsheet would run."""
-    odd = [value for value in known if not _is_number(value)]
-    if odd and len(odd) <= (1 - _NEARLY) * len(known) and len(known) >= 20:
-        say(f"warning: column '{name}' is read as text: {len(odd)} of its values are no numbers, such as "
-            f"'{odd[0][:40]}'")
-    formulas = [value for value in known if value.startswith(_FORMULA) and not _is_number(value)]
-    if formulas:
-        say(f"warning: column '{name}' holds what a spreadsheet would run as a formula, such as '{formulas[0][:40]}'; "
-            "it is kept as text")
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _finite(table: Any, name: str, source: str) -> None:
+def _infinite(column: Any) -> list[int]:
     import pyarrow as pa
 
-    if not pa.types.is_floating(table[name].type):
-        return
-    values = table[name].to_numpy(zero_copy_only=False)
-    bad = np.flatnonzero(np.isinf(values))
-    if len(bad):
-        rows = ", ".join(str(row + 1) for row in bad[:5]) + (" …" if len(bad) > 5 else "")
-        raise DataError(f"column '{name}' holds {len(bad)} infinite values, in rows {rows}", where=source,
-                        fix="replace them by missing values or by the largest possible number")
+    if not pa.types.is_floating(column.type):
+        return []
+    found: list[int] = np.flatnonzero(np.isinf(column.to_numpy(zero_copy_only=False))).tolist()
+    return found
+
+
+def _refuse_infinite(name: str, count: int, places: list[str], source: str) -> None:
+    if count:
+        shown = ", ".join(places) + (" …" if count > len(places) else "")
+        raise DataError(f"column '{name}' holds {count} infinite value{'s' if count > 1 else ''}: {shown}",
+                        where=source, fix="replace them by missing values or by the largest possible number")
 
 
 def _built_in(source: str) -> Any:

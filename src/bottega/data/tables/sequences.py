@@ -19,10 +19,13 @@ from bottega.core.errors import DataError, RecipeError, suggest
 from bottega.core.table import Column, Kind, Schema, Table, as_text
 from bottega.core.table_sequences import Layout, learnable
 from bottega.data.tables.infer import infer
+from bottega.data.tables.mixed import check_mixed
+from bottega.data.tables.notices import tell_kinds
 from bottega.data.tables.read import read
 
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)  # seconds that differences of times are counted in
 _PLACES = 30     # places in a sequence that are told apart
+_EMPTY = "it is not learned in sequences and comes out empty; make it a category with --kind {name}=category"
 _CERTAIN = 1e6  # times as many ids as there are, from which a fresh one is none of them
 
 
@@ -72,6 +75,7 @@ def read_sequences(sources: list[str], spec: Spec, limit: int | None) -> tuple[T
         if f"rows of {spec.entity}" in table.column_names:
             raise _taken(f"rows of {spec.entity}", spec.entity, source)
         _whole(table, spec.entity, source)
+        check_mixed(table, {spec.entity, *spec.columns}, source, spec.protect)
     parent = list(tables[0].column_names) if len(tables) == 2 else []
     data = _joined(tables[0], tables[1], sources, spec.entity) if parent else tables[0]
     source = sources[-1]
@@ -107,11 +111,11 @@ def _laid_out(data: Any, owner: NDArray[np.int64], spec: Spec, parent: list[str]
     of_rows = [name for name in others if name not in same]
     for names, part in ((same, data.take(np.sort(firsts))), (of_rows, data.filter(pa.array(there)))):
         given = {name: kind for name, kind in spec.columns.items() if name in names}
-        _, schema = infer(part.select(names), given, source,
-                          texts="it is not learned in sequences and comes out empty")
+        _, schema = infer(part.select(names), given, source)
         kinds.update({column.name: column.kind for column in schema.columns})
     extra: dict[str, Kind] = {count: "integer"} if parent else {}
     data, schema = infer(data, {**kinds, **extra, entity: "id"}, source)
+    tell_kinds(data, schema, spec.protect, texts=_EMPTY)
     schema = Schema(columns=[_certain(column, data[entity]) if column.name == entity else column.model_copy(
         update={"missing": float(data[column.name].filter(pa.array(there)).null_count / max(1, there.sum()))})
         for column in schema.columns])
