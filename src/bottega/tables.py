@@ -96,12 +96,16 @@ class TableModel:
         return self.engine.impute(self.read(table), seed=seed)
 
     def log_prob(self, table: Any) -> NDArray[np.float64]:
-        """Return how probable each row is, in nats, float64 [N]; low ones are outliers.
+        """Return how probable each row is, in nats, float64 [N]; low ones are outliers, minus infinity is impossible.
 
         Of sequences it is given its entity and the rows before, the first one together with the entity: the sum over an
         entity's rows is the log-probability of the sequence. Two linked tables are given as `sample` returns them.
         """
         return self.engine.log_prob(self.read(table))
+
+    def impossible(self, table: Any) -> list[str]:
+        """Return for each row why the model can never make it, such as "lo <= hi is broken"; "" where it can."""
+        return self.engine.impossible(self.read(table))
 
     def predict(self, table: Any, column: str) -> tuple[NDArray[np.float32], list[str]]:
         """Return the probability of each level of a column given the rest of each row, float32 [N, levels].

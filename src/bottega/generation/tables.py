@@ -237,10 +237,14 @@ class TableEngine:
     def log_prob(self, table: Table, *, orders: int = 1, seed: int = 0) -> NDArray[np.float64]:
         """Return the log-probability of each row's codes in nats, float64 [N], as the mean over random orders.
 
-        Rows the model finds improbable are outliers; a falling mean over time is drift. Of sequences a row is judged
-        given its entity and the rows before; see `table_scoring`.
+        Rows the model finds improbable are outliers; a falling mean over time is drift. One that cannot be has minus
+        infinity. Of sequences a row is judged given its entity and the rows before; see `table_scoring`.
         """
         return table_scoring.log_prob(self.model, self.codec, table, orders=orders, seed=seed)
+
+    def impossible(self, table: Table) -> list[str]:
+        """Return for each row why the model can never make it, "" where it can; see `table_possible`."""
+        return table_scoring.impossible(self.codec, table)
 
     def predict(self, table: Table, column: str) -> tuple[NDArray[np.float32], list[str]]:
         """Return the probability of each level of a coded column given the rest of each row, float32 [N, levels].
