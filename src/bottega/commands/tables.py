@@ -182,7 +182,7 @@ def impute(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Fill the missing values of rows, each drawn given the rest of its row.
+    """Fill the missing values of rows, each drawn given the rest of its row; what is filled keeps the model's rules.
 
     Example: bottega table impute gaps.csv -m patients-table -o filled.csv
     """
@@ -194,11 +194,14 @@ def impute(
     path = model_path(model, "table")
     require(path)  # a filled gap tells what the model knows of such a row
     loaded = tables.load(path)
-    filled = loaded.impute(table, seed=seed)
+    found = loaded.engine.impute(loaded.read(table), seed=seed)
+    filled = found.table
+    for note in found.notes:
+        typer.secho(f"note: {note}", fg="yellow", err=True)
     write_atomic(output, tables.parquet_of(filled) if output.suffix.lower() == ".parquet" else
                  text_of(filled, output.suffix.lower()))
     if as_json:
-        emit({"file": str(output), "rows": len(filled)})
+        emit({"file": str(output), "rows": len(filled), "notes": found.notes})
     else:
         typer.echo(str(output))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,13 @@ class Fault:
 
     Attributes:
         rows: which are, bool [N].
-        rule: it is a rule or a link, which values keep or break together.
+        kind: a `rule` or a link, which the values of a row keep or break together, a `unique` key, which rows do, or a
+            `value` that cannot be.
         say: returns in words what is wrong with a row.
     """
 
     rows: Mask
-    rule: bool
+    kind: Literal["rule", "unique", "value"]
     say: Callable[[int], str]
 
 
@@ -69,7 +71,7 @@ def faults(codec: TableCodec, table: Table, wide: Wide | None = None, *, gaps: b
     for latent in codec.latents:
         if latent.kind == "there" or (layout is not None and not {*layout.given}.isdisjoint(latent.columns)):
             continue
-        mine = [_of_values(latent, steps, codec) if latent.coding.column.ordered else
+        mine = [_of_values(latent, steps, codec, gaps=gaps) if latent.coding.column.ordered else
                 _of_levels(latent, steps, gaps=gaps)]
         if not gaps:
             mine += [_of_missing(codec.schema.column(name), steps) for name in latent.columns if name not in names]
@@ -77,7 +79,7 @@ def faults(codec: TableCodec, table: Table, wide: Wide | None = None, *, gaps: b
         if layout is not None and set(layout.of_entity).issuperset(latent.columns):
             assert wide is not None
             first = np.diff(wide.owner, prepend=-1) > 0  # what all rows of an entity share is judged with the first
-            mine = [Fault(fault.rows & first, fault.rule, fault.say) for fault in mine]
+            mine = [Fault(fault.rows & first, fault.kind, fault.say) for fault in mine]
         inner += mine
     return found + (inner if wide is None else [_given(fault, wide) for fault in inner])
 
@@ -85,24 +87,25 @@ def faults(codec: TableCodec, table: Table, wide: Wide | None = None, *, gaps: b
 def _given(fault: Fault, wide: Wide) -> Fault:
     """Return a fault of steps as one of the rows that they are the steps of."""
     step = np.argsort(wide.rows)
-    return Fault(fault.rows[step], fault.rule, lambda row: fault.say(int(step[row])))
+    return Fault(fault.rows[step], fault.kind, lambda row: fault.say(int(step[row])))
 
 
 def _of_rule(rule: Rule, table: Table) -> Fault:
-    return Fault(rule.broken(table), True, lambda row: f"{rule.text} is broken")
+    kind: Literal["rule", "unique"] = "unique" if rule.form == "unique" else "rule"
+    return Fault(rule.broken(table), kind, lambda row: f"{rule.text} is broken")
 
 
 def _of_mapping(mapping: Mapping, table: Table) -> Fault:
     keys, held = (as_text(table.data[name]).to_pylist() for name in (mapping.key, mapping.column))
     wrong = [key in mapping.values and value is not None and mapping.values[key] != value
              for key, value in zip(keys, held, strict=True)]
-    return Fault(np.array(wrong, bool), True, lambda row: f"{mapping.key} -> {mapping.column} is broken: '{keys[row]}' "
-                                                          f"never had '{held[row]}'")
+    text = f"{mapping.key} -> {mapping.column}"
+    return Fault(np.array(wrong, bool), "rule", lambda row: f"{text} is broken: '{keys[row]}' never had '{held[row]}'")
 
 
 def _of_missing(column: Column, table: Table) -> Fault:
     gone = table.data[column.name].is_null().to_numpy()
-    return Fault(gone & (column.missing == 0), False, lambda row: f"'{column.name}' is missing and never was")
+    return Fault(gone & (column.missing == 0), "value", lambda row: f"'{column.name}' is missing and never was")
 
 
 def _of_levels(latent: Latent, table: Table, *, gaps: bool) -> Fault:
@@ -118,7 +121,7 @@ def _of_levels(latent: Latent, table: Table, *, gaps: bool) -> Fault:
             return f"({', '.join(latent.columns)}) is broken: ({', '.join(held)[:200]}) was never seen"
         return f"level '{held[0][:200]}' of '{latent.name}' was never seen"
 
-    return Fault(unseen, latent.kind == "joint", say)
+    return Fault(unseen, "rule" if latent.kind == "joint" else "value", say)
 
 
 def agreeing(latent: Latent, table: Table) -> Mask:
@@ -132,11 +135,14 @@ def agreeing(latent: Latent, table: Table) -> Mask:
     return found
 
 
-def _of_values(latent: Latent, table: Table, codec: TableCodec) -> Fault:
+def _of_values(latent: Latent, table: Table, codec: TableCodec, *, gaps: bool) -> Fault:
     coding, column = latent.coding, codec.schema.column(latent.columns[-1])
     values = latent_values(latent, table)
+    open_ = np.isnan(table.values(latent.columns[0]))
+    if gaps:
+        values = np.where(open_, np.nan, values)
     if not coding.grids:
-        return Fault(~np.isnan(values), False, lambda row: f"'{latent.name}' has a value and never had one")
+        return Fault(~np.isnan(values), "value", lambda row: f"'{latent.name}' has a value and never had one")
     # the outermost training values are not made, but were there
     ends = min(grid[0] for grid in coding.grids), max(grid[-1] for grid in coding.grids)
     seen = (ends[0] if coding.column.low is None else coding.column.low,
@@ -145,15 +151,19 @@ def _of_values(latent: Latent, table: Table, codec: TableCodec) -> Fault:
     under, over = values < min(ends[0], seen[0]) - loose, values > max(ends[1], seen[1]) + loose
 
     def say(row: int) -> str:
-        end = f"below {_shown(ends[0], latent, column)}, the smallest" if under[row] else \
-            f"above {_shown(ends[1], latent, column)}, the largest"
-        return f"{latent.name} = {_shown(float(values[row]), latent, column)} is {end} that is made"
+        named = latent.kind == "plain" or open_[row]  # a gap to a missing value is one to its anchor
+        add = latent.anchor if named else 0.0
+        value, low, high = (_shown(one + add, column) if named else _length(one, column)
+                            for one in (float(values[row]), *ends))
+        end = f"below {low}, the smallest" if under[row] else f"above {high}, the largest"
+        return f"{column.name if named else latent.name} = {value} is {end} that is made"
 
-    return Fault(under | over, False, say)
+    return Fault(under | over, "value", say)
 
 
-def _shown(value: float, latent: Latent, column: Column) -> str:
-    """Return a number as people read it: times as dates, gaps between them in days."""
-    if latent.kind == "gap":
-        return f"{value / _DAY:g} days" if column.kind == "datetime" else f"{value:g}"
+def _shown(value: float, column: Column) -> str:
     return show(value, column) if column.kind == "datetime" else f"{value:.10g}"
+
+
+def _length(gap: float, column: Column) -> str:
+    return f"{gap / _DAY:.10g} days" if column.kind == "datetime" else f"{gap:.10g}"
