@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,20 +89,29 @@ class TableModel:
         return layout.split(self.sample(entities, seed=seed, conditions=conditions, temperature=temperature))
 
     def impute(self, table: Any, *, seed: int = 0) -> Table:
-        """Return rows with every gap of a learned column filled, drawn given the rest of the row.
+        """Return rows with every gap of a learned column filled, drawn given the rest of the row; rules are kept.
+
+        Rows that cannot be, and rows for which nothing was found, are told in warnings; `engine.impute` returns these.
 
         Raises:
             InputError: a model of sequences, which reads only forward.
         """
-        return self.engine.impute(self.read(table), seed=seed)
+        found = self.engine.impute(self.read(table), seed=seed)
+        for note in found.notes:
+            warnings.warn(note, stacklevel=2)
+        return found.table
 
     def log_prob(self, table: Any) -> NDArray[np.float64]:
-        """Return how probable each row is, in nats, float64 [N]; low ones are outliers.
+        """Return how probable each row is, in nats, float64 [N]; low ones are outliers, minus infinity is impossible.
 
         Of sequences it is given its entity and the rows before, the first one together with the entity: the sum over an
         entity's rows is the log-probability of the sequence. Two linked tables are given as `sample` returns them.
         """
         return self.engine.log_prob(self.read(table))
+
+    def impossible(self, table: Any) -> list[str]:
+        """Return for each row why the model can never make it, such as "lo <= hi is broken"; "" where it can."""
+        return self.engine.impossible(self.read(table))
 
     def predict(self, table: Any, column: str) -> tuple[NDArray[np.float32], list[str]]:
         """Return the probability of each level of a column given the rest of each row, float32 [N, levels].

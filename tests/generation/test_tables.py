@@ -177,7 +177,7 @@ def test_a_rare_scenario_is_told_as_one(engine: TableEngine) -> None:
 
 def test_gaps_are_filled_and_the_rest_is_kept(engine: TableEngine) -> None:
     table = hospital(300, seed=9)
-    filled = engine.impute(table, seed=0)
+    filled = engine.impute(table, seed=0).table
     assert filled.data["marker"].null_count == 0
     known = ~np.isnan(table.values("marker"))
     assert np.array_equal(filled.values("marker")[known], table.values("marker")[known])

@@ -117,6 +117,12 @@ def test_gaps_are_filled_and_odd_rows_found_by_command(model: tables.TableModel,
                                   "P2,88,no,3,45,9.9\nP3,30,no,3,4,4.1\n")
     scored = json.loads(_bottega(home, "table", "score", "odd.csv", "-m", "patients", "--json").stdout)
     assert scored["rows"][0]["row"] == 2
+    (home / "wrong.csv").write_text((home / "odd.csv").read_text().replace("P1,20,", "P1,3000,"))
+    text = _bottega(home, "table", "score", "wrong.csv", "-m", "patients", "--json").stdout
+    first = json.loads(text, parse_constant=pytest.fail)["rows"][0]  # no Infinity
+    assert (first["row"], first["log_prob"]) == (1, None)
+    assert first["reason"].startswith("age = 3000 is above ")
+    assert "row      1  age = 3000 is above" in _bottega(home, "table", "score", "wrong.csv", "-m", "patients").stdout
 
 
 def test_a_stopped_training_goes_on_with_the_same_bits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,9 +172,9 @@ class TableCodec:
         places = np.full(codes.shape, 0.5, np.float32)
         for index, (latent, fitted) in enumerate(zip(self.latents, self.fitted, strict=True)):
             if latent.coding.column.ordered:
-                codes[:, index], places[:, index] = fitted.encode_values(_latent_values(latent, table))
+                codes[:, index], places[:, index] = fitted.encode_values(latent_values(latent, table))
             else:
-                codes[:, index] = fitted.encode_levels(_latent_codes(latent, table)[0])
+                codes[:, index] = fitted.encode_levels(latent_codes(latent, table)[0])
         return codes, places
 
     def decode(self, codes: NDArray[np.int32], places: NDArray[np.float32], *, rng: np.random.Generator,
@@ -333,7 +333,8 @@ class TableCodec:
                           saved.layout, saved.entities)
 
 
-def _latent_values(latent: Latent, table: Table) -> NDArray[np.float64]:
+def latent_values(latent: Latent, table: Table) -> NDArray[np.float64]:
+    """Return what an ordered latent column holds, float64 [N], NaN for missing: values, or gaps."""
     if latent.kind == "plain":
         return table.values(latent.columns[0])
     small, large = (table.values(name) for name in latent.columns)
@@ -341,7 +342,7 @@ def _latent_values(latent: Latent, table: Table) -> NDArray[np.float64]:
     return found
 
 
-def _latent_codes(latent: Latent, table: Table) -> tuple[NDArray[np.int32], list[str]]:
+def latent_codes(latent: Latent, table: Table) -> tuple[NDArray[np.int32], list[str]]:
     """Return codes into the levels that the coding kept, others above them."""
     kept = latent.coding.column.levels
     if latent.kind == "there":

@@ -184,7 +184,7 @@ def impute(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Fill the missing values of rows, each drawn given the rest of its row.
+    """Fill the missing values of rows, each drawn given the rest of its row; what is filled keeps the model's rules.
 
     Example: bottega table impute gaps.csv -m patients-table -o filled.csv
     """
@@ -196,11 +196,14 @@ def impute(
     path = model_path(model, "table")
     require(path)  # a filled gap tells what the model knows of such a row
     loaded = tables.load(path)
-    filled = loaded.impute(table, seed=seed)
+    found = loaded.engine.impute(loaded.read(table), seed=seed)
+    filled = found.table
+    for note in found.notes:
+        typer.secho(f"note: {note}", fg="yellow", err=True)
     write_atomic(output, tables.parquet_of(filled) if output.suffix.lower() == ".parquet" else
                  text_of(filled, output.suffix.lower()))
     if as_json:
-        emit({"file": str(output), "rows": len(filled)})
+        emit({"file": str(output), "rows": len(filled), "notes": found.notes})
     else:
         typer.echo(str(output))
 
@@ -214,6 +217,8 @@ def score(
 ) -> None:
     """Show the rows that the model finds least probable: outliers, errors, drift; of sequences given the rows before.
 
+    Rows that cannot be come first, each with the reason: a broken rule, a level never seen, a number beyond all.
+
     Example: bottega table score new.csv -m patients-table
     """
     import numpy as np
@@ -223,16 +228,22 @@ def score(
     start(as_json)
     loaded = tables.load(model_path(model, "table"))
     rows = loaded.read(table)
-    found = loaded.log_prob(rows)
-    order = np.argsort(found)[:n]
+    found, why = loaded.log_prob(rows), loaded.impossible(rows)
+    order, possible = np.argsort(found, kind="stable")[:n], np.isfinite(found)
+    mean = float(found[possible].mean()) if possible.any() else None
     if as_json:
-        emit({"mean": float(found.mean()), "rows": [{"row": int(row) + 1, "log_prob": float(found[row])}
-                                                    for row in order]})
+        emit({"mean": mean, "impossible": int((~possible).sum()), "rows": [
+            {"row": int(row) + 1, "log_prob": float(found[row]) if possible[row] else None, "reason": why[row] or None}
+            for row in order]})
         return
-    typer.echo(f"mean {found.mean():.2f} nats over {len(found)} rows; the least probable:")
+    if mean is not None:
+        typer.echo(f"mean {mean:.2f} nats over {int(possible.sum())} rows; the least probable:")
+    if not possible.all():
+        typer.echo(f"{int((~possible).sum())} of {len(found)} rows cannot be, so they come first:")
     for row in order:
         shown = ", ".join(f"{name} {value}" for name, value in rows.take(np.array([row])).data.to_pylist()[0].items())
-        typer.echo(f"  row {row + 1:6}  {found[row]:8.2f}  {shown[:140]}")
+        told = f"{found[row]:8.2f}" if possible[row] else f"{why[row]}:"
+        typer.echo(f"  row {row + 1:6}  {told}  {shown[:140]}")
 
 
 @app.command()

@@ -71,7 +71,8 @@ class Sampler:
     @torch.no_grad()
     def draw(self, rows: int, seed: int, chunk: int, *, asked: Mapping[int, Allowed] | None = None,
              fixed: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]] | None = None,
-             columns: NDArray[np.bool_] | None = None) -> Drawn:
+             columns: NDArray[np.bool_] | None = None,
+             barred: Mapping[int, NDArray[np.bool_]] | None = None) -> Drawn:
         """Draw one chunk.
 
         Args:
@@ -81,6 +82,7 @@ class Sampler:
             fixed: codes and places [N, D] and which columns of them are given, bool [D], the same for all rows. With
                 `asked`, all rows of it are alike.
             columns: bool [D], which to draw; None for all. Codes of the others say nothing.
+            barred: column → codes that a row may not take, bool [N, size]; these columns are drawn first.
         """
         asked, device = asked or {}, self.model.base.mean.device
         count = len(self.model.config.sizes)
@@ -92,8 +94,9 @@ class Sampler:
             visible[:] = torch.from_numpy(fixed[2])
         order = np.random.default_rng([seed, chunk, _ORDER]).permutation(count)
         first = [column for column in order if column in asked and not visible[column]]
-        rest = [column for column in order if column not in asked and not visible[column]
-                and (columns is None or columns[column])]
+        barred = barred or {}
+        rest = [column for column in sorted(order, key=lambda column: column not in barred) if column not in asked
+                and not visible[column] and (columns is None or columns[column])]
         reading = Reading(self.model, self.model.base_of(codes), rows)
         for column in visible.nonzero()[:, 0].tolist():
             reading.see(column, codes[:, column], places[:, column])
@@ -106,16 +109,16 @@ class Sampler:
             codes, places = codes[chosen], places[chosen]
             reading.take(chosen)
         for column in rest:
-            self._column(int(column), codes, places, reading, seed, chunk, None)
+            self._column(int(column), codes, places, reading, seed, chunk, None, barred.get(int(column)))
         return Drawn(codes.cpu().numpy().astype(np.int32), places.cpu().numpy(), probability)
 
     def _column(self, column: int, codes: Tensor, places: Tensor, reading: Reading, seed: int, chunk: int,
-                allowed: Allowed | None) -> Tensor:
+                allowed: Allowed | None, barred: NDArray[np.bool_] | None = None) -> Tensor:
         """Draw one column in place and make it visible; return the log-probability of what was allowed, [B]."""
         model, rows = self.model, codes.size(0)
         size, device = model.config.sizes[column], codes.device
         draws = torch.from_numpy(_spread(np.random.default_rng([seed, chunk, column]), rows)).to(device, torch.float32)
-        if reading.plain and model.config.ordered[column] and self._whole(column, allowed):
+        if reading.plain and model.config.ordered[column] and barred is None and self._whole(column, allowed):
             found, spots, values = reading.base.number(column, reading.means, reading.spread(), draws)
             codes[:, column], places[:, column] = found, spots
             reading.see(column, found, spots, values)
@@ -126,6 +129,8 @@ class Sampler:
         whole = logits.logsumexp(1) if allowed is not None else None
         if 0 < len(self.forbidden[column]) < size:
             logits[:, self.forbidden[column]] = -torch.inf
+        if barred is not None:
+            logits[torch.from_numpy(barred).to(device)] = -torch.inf
         low, high = torch.zeros(size, device=device), torch.ones(size, device=device)
         if allowed is not None:
             logits[:, ~torch.from_numpy(allowed.codes).to(device)] = -torch.inf

@@ -1,7 +1,8 @@
 """How probable rows are to a model of tables, and what it expects of a column: `bottega table score new.csv -m visits`.
 
 Of sequences a row is judged given its entity and the rows before it, the first one together with its entity, so that
-the sum over an entity's rows is the log-probability of the whole sequence. What comes after a row is not looked at.
+the sum over an entity's rows is the log-probability of the whole sequence. What comes after a row is not looked at. A
+row that cannot be has probability 0; see `table_possible`.
 `pytest tests/training/test_table_sequence_scores.py` exercises it.
 """
 
@@ -19,6 +20,7 @@ from bottega.core.table import Table
 from bottega.core.table_sequences import Layout, Wide
 from bottega.families.tabular import Tabular
 from bottega.families.tabular_reading import Reading
+from bottega.generation.table_possible import reasons
 from bottega.generation.table_sampler import LARGE
 
 Mask = NDArray[np.bool_]
@@ -29,6 +31,8 @@ Rows = NDArray[np.int64]
 def log_prob(model: Tabular, codec: TableCodec, table: Table, *, orders: int = 1, seed: int = 0
              ) -> NDArray[np.float64]:
     """Return the log-probability of each row's codes in nats, float64 [N], as the mean over random orders of columns.
+
+    A row that cannot be has minus infinity; `impossible` says why.
 
     Args:
         model: in evaluation mode.
@@ -44,19 +48,37 @@ def log_prob(model: Tabular, codec: TableCodec, table: Table, *, orders: int = 1
     every = np.ones(len(codec.latents), bool)
     if layout is None:
         codes, places = codec.encode(Table(codec.schema, table.data))
-        return _summed(model, codes, places, ~every, every, orders, seed)
+        total = summed(model, codes, places, ~every, every, orders, seed)
+        return _without(total, reasons(codec, table))
     wide = _steps(layout, table)
     codes, places = codec.encode(Table(codec.schema, wide.table.data))
     first = codec.first_rows(codes)
     given, once = codec.within(layout.given), codec.within(layout.of_entity)
     known = codec.within([*layout.of_entity, *layout.given])
-    total[wide.rows[first]] = _summed(model, codes[first], places[first], given, once, orders, seed)
+    total[wide.rows[first]] = summed(model, codes[first], places[first], given, once, orders, seed)
     there = np.ones(len(codes), bool) if not layout.parent else wide.table.values(layout.count) > 0
     begins = codec.within([layout.step(layout.order)]) if layout.order else ~every  # nothing goes before a first row
     for rows, seen in ((first, known | begins), (np.setdiff1d(np.arange(len(codes)), first), known)):
         rows = rows[there[rows]]
-        total[wide.rows[rows]] += _summed(model, codes[rows], places[rows], seen, ~seen, orders, seed)
-    return total
+        total[wide.rows[rows]] += summed(model, codes[rows], places[rows], seen, ~seen, orders, seed)
+    return _without(total, reasons(codec, table, wide))
+
+
+def impossible(codec: TableCodec, table: Table) -> list[str]:
+    """Return for each row why the model can never make it, "" where it can.
+
+    Args:
+        codec: of the model.
+        table: rows as people give them; of sequences, all rows of each entity, in any order.
+
+    Raises:
+        DataError: of a sequence: a row has no entity or no order.
+    """
+    return reasons(codec, table, None if codec.layout is None else _steps(codec.layout, table))
+
+
+def _without(total: NDArray[np.float64], why: list[str]) -> NDArray[np.float64]:
+    return np.where([bool(reason) for reason in why], -np.inf, total)
 
 
 def _steps(layout: Layout, table: Table) -> Wide:
@@ -77,8 +99,8 @@ def _steps(layout: Layout, table: Table) -> Wide:
     return layout.wide(table)
 
 
-def _summed(model: Tabular, codes: NDArray[np.int32], places: NDArray[np.float32], shown: Mask, asked: Mask,
-            orders: int, seed: int) -> NDArray[np.float64]:
+def summed(model: Tabular, codes: NDArray[np.int32], places: NDArray[np.float32], shown: Mask, asked: Mask,
+           orders: int, seed: int) -> NDArray[np.float64]:
     """Return the log-probability of some columns given others, float64 [N]; the rows are all first ones or none is."""
     total = np.zeros(len(codes))
     for number in range(orders):

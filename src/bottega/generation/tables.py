@@ -28,6 +28,7 @@ from bottega.families.tabular import Tabular
 from bottega.generation import table_conditions, table_parts, table_scoring, table_sequences
 from bottega.generation.signature import bundle_of, origin, signature
 from bottega.generation.table_conditions import Condition
+from bottega.generation.table_gaps import Filled, Filler
 from bottega.generation.table_keep import HOPELESS, IDS, Keep, Support, hopeless
 from bottega.generation.table_sampler import CHUNK, LARGE, Sampler, chunks_of
 from bottega.generation.table_writer import TextWriter, filled, written
@@ -198,8 +199,10 @@ class TableEngine:
                                                                   if value is not None}})
         return join(table for table, _ in self.chunks(self.plan(Request(prompt="", controls=controls))))
 
-    def impute(self, table: Table, *, seed: int = 0) -> Table:
+    def impute(self, table: Table, *, seed: int = 0) -> Filled:
         """Return the rows with every missing value of a learned column drawn, given the rest of its row; texts last.
+
+        What is filled keeps all rules, as far as what is given does; rows that are wrong all the same are told.
 
         Raises:
             DataError: a column of the model is missing.
@@ -209,38 +212,22 @@ class TableEngine:
             raise InputError(f"a model of the rows of each '{self.codec.layout.entity}' cannot fill gaps: what fits "
                              "depends on the rows after it too, and the model reads only those before",
                              where="codec.entity", fix="fit the table without an entity for that")
-        table = Table(self.codec.schema, table.data)
-        codes, places = self.codec.encode(table)
-        hidden = np.stack([_missing(table, latent.columns) for latent in self.codec.latents], 1)
-        codings = [latent.coding for latent in self.codec.latents]
-        gone = [[coding.size - 1] if coding.missing and coding.size > 1 else [] for coding in codings]
-        sampler = Sampler(self.model, [coding.forbidden + more for coding, more in zip(codings, gone, strict=True)])
-        chunk = 0
-        for pattern in np.unique(hidden, axis=0):
-            rows = np.flatnonzero((hidden == pattern).all(1))
-            if not pattern.any():
-                continue
-            for first in range(0, len(rows), CHUNK):
-                part = rows[first:first + CHUNK]
-                drawn = sampler.draw(len(part), seed, chunk, fixed=(codes[part], places[part], ~pattern))
-                codes[part], places[part] = drawn.codes, drawn.places
-                chunk += 1
-        made = self.codec.decode(codes, places, rng=np.random.default_rng([seed, IDS]))
-        import pyarrow.compute as pc
-
-        data = table.data
-        for place, name in enumerate(self.codec.schema.names):
-            data = data.set_column(place, name, pc.coalesce(table.data[name], made.data[name]))
-        found = Table(self.codec.schema, data)
-        return filled(found, table, self.writer, seed=seed) if self.codec.spec.texts else found
+        found = Filler(self.model, self.codec, table, seed).fill()
+        if not self.codec.spec.texts:
+            return found
+        return Filled(filled(found.table, Table(self.codec.schema, table.data), self.writer, seed=seed), found.notes)
 
     def log_prob(self, table: Table, *, orders: int = 1, seed: int = 0) -> NDArray[np.float64]:
         """Return the log-probability of each row's codes in nats, float64 [N], as the mean over random orders.
 
-        Rows the model finds improbable are outliers; a falling mean over time is drift. Of sequences a row is judged
-        given its entity and the rows before; see `table_scoring`.
+        Rows the model finds improbable are outliers; a falling mean over time is drift. One that cannot be has minus
+        infinity. Of sequences a row is judged given its entity and the rows before; see `table_scoring`.
         """
         return table_scoring.log_prob(self.model, self.codec, table, orders=orders, seed=seed)
+
+    def impossible(self, table: Table) -> list[str]:
+        """Return for each row why the model can never make it, "" where it can; see `table_possible`."""
+        return table_scoring.impossible(self.codec, table)
 
     def predict(self, table: Table, column: str) -> tuple[NDArray[np.float32], list[str]]:
         """Return the probability of each level of a coded column given the rest of each row, float32 [N, levels].
@@ -268,10 +255,3 @@ class TableEngine:
     def sign(self, plan: TablePlan) -> dict[str, Any]:
         """Return what makes the rows again: model, digest of the request, settled controls, code."""
         return signature(self.lineage, self.model_digest, plan)
-
-
-def _missing(table: Table, columns: list[str]) -> NDArray[np.bool_]:
-    found = np.zeros(len(table), bool)
-    for name in columns:
-        found |= table.data[name].is_null().to_numpy(zero_copy_only=False)
-    return found
