@@ -74,6 +74,16 @@ def test_values_that_repeat_lie_in_the_middle_of_what_becomes_them() -> None:
     assert np.mean(places[inside] > 0.95) < 0.08  # the last of equal points would be 0.999
 
 
+def test_the_reach_of_a_group_that_spans_the_outermost_spike_is_its_own() -> None:
+    values = np.concatenate([np.repeat([10.0, 20.0], 100), [8.0] * 3, [30.0] * 3, [9.0] * 2])
+    coding = fit_values(NUMBER, values, codes=8, protect=1)
+    fitted = Fitted(coding)
+    made = fitted.decode_values(*(part.astype(kind) for part, kind in
+                                  zip(fitted.encode_values(values), (np.int32, float), strict=True)))
+    assert (made.min(), made.max()) == coding.reach
+    assert coding.reach == (8.0, 30.0)
+
+
 @pytest.mark.parametrize(("most", "own"), [(150, 150), (700, 8)])
 def test_a_list_of_values_has_a_code_for_each_and_any_number_for_few(most: int, own: int) -> None:
     draw = np.random.default_rng(0)

@@ -11,8 +11,10 @@ import torch
 
 from bottega.codecs.table import TableCodec
 from bottega.core.errors import RecipeError
+from bottega.core.recipe import AdapterSpec
 from bottega.core.table import Table
 from bottega.data.tables.infer import infer
+from bottega.families.adapters import adapt, adapted
 from bottega.families.tabular import Tabular, TabularConfig
 from bottega.generation.table_sampler import Sampler
 from bottega.objectives.tables import TableTraining
@@ -214,6 +216,20 @@ def test_a_batch_in_parts_is_the_same_as_one(tmp_path: Path) -> None:
         assert torch.equal(whole_column(model, column, batch["codes"], features, visible)[2],
                            whole_column(again, column, batch["codes"], features, visible)[2])
     assert codec.sizes == again.config.sizes
+
+
+def test_an_adapter_on_the_last_layer_leaves_out_what_it_should() -> None:
+    torch.manual_seed(0)
+    facts = {"sizes": [3, 4], "ordered": [True, False], "missing": [False, False],
+             "shares": [0.2, 0.3, 0.5, *[0.25] * 4], "spikes": [False] * 7}
+    model = Tabular(TabularConfig.derive(1, facts, {"width": 32, "drop": 0.0, "forget": 0.0}))
+    adapt(model, AdapterSpec(kind="lora", rank=4, alpha=8, dropout=0.5, targets=["head"]))
+    for part in adapted(model).values():
+        torch.nn.init.normal_(part.lora_B)
+    batch = {"codes": torch.randint(0, 3, (8, 2)), "places": torch.rand(8, 2),
+             "visible": torch.tensor([[True, False]])}
+    losses = [float(model.train().loss(batch).total) for _ in range(3)]
+    assert len(set(losses)) == 3  # dropout draws anew; by the merged weight all would be alike
 
 
 def test_facts_cannot_be_given() -> None:

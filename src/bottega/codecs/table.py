@@ -268,8 +268,7 @@ class TableCodec:
         column = self.schema.column(name)
         for latent in self.latents:
             if latent.kind == "plain" and latent.columns == [name] and latent.coding.grids:
-                grids = latent.coding.grids  # in the order of their means: a group can reach beyond the next code
-                return min(grid[0] for grid in grids), max(grid[-1] for grid in grids)
+                return latent.coding.reach
         return column.low if column.low is not None else np.nan, column.high if column.high is not None else np.nan
 
     def made_levels(self, name: str) -> list[str]:

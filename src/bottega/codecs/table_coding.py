@@ -58,6 +58,14 @@ class Coding(Strict):
         return self.size - self.rare - self.missing
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """Smallest and largest value that an ordered column with values can be made with.
+
+        Codes are in the order of their means, and a group can reach beyond the next code.
+        """
+        return min(grid[0] for grid in self.grids), max(grid[-1] for grid in self.grids)
+
+    @property
     def spikes(self) -> list[bool]:
         """Whether each code is a single number."""
         return [len(grid) == 1 for grid in self.grids] + [False] * (self.size - len(self.grids))

@@ -53,7 +53,8 @@ def log_width(codec: TableCodec, index: int) -> Floats:
     latent = codec.latents[index]
     coding, width = latent.coding, np.ones(latent.coding.size)
     if coding.grids:
-        step = unit(coding.column) or _FINE * max(max(grid[-1] for grid in coding.grids) - coding.grids[0][0], 1e-300)
+        low, high = coding.reach
+        step = unit(coding.column) or _FINE * max(high - low, 1e-300)
         width[:len(coding.grids)] += [(grid[-1] - grid[0]) / step for grid in coding.grids]
     found: Floats = np.log(width)
     return found

@@ -144,7 +144,7 @@ def _of_values(latent: Latent, table: Table, codec: TableCodec, *, gaps: bool) -
     if not coding.grids:
         return Fault(~np.isnan(values), "value", lambda row: f"'{latent.name}' has a value and never had one")
     # the outermost training values are not made, but were there
-    ends = min(grid[0] for grid in coding.grids), max(grid[-1] for grid in coding.grids)
+    ends = coding.reach
     seen = (ends[0] if coding.column.low is None else coding.column.low,
             ends[1] if coding.column.high is None else coding.column.high)
     loose = unit(column) * (1.0 if latent.kind == "gap" else 0.5) + _EXACT * max(1.0, *map(abs, seen))

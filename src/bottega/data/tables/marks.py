@@ -1,6 +1,7 @@
 """Numbers with decimal commas or thousands separators: 51,3 and 31,989.50 and 31.989,50.
 
 A column is read so only where every known cell fits one strict form; what was read so is told.
+`pytest tests/data/test_table_notices.py` exercises it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Columns of numbers or dates that a few odd cells turn into text: refused where they would be lost, else told."""
+"""Columns of numbers or dates that a few odd cells turn into text: refused where they would be lost, else told.
+
+`pytest tests/data/test_table_notices.py` exercises it.
+"""
 
 from __future__ import annotations
 

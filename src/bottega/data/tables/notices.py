@@ -2,6 +2,8 @@
 
     with noticed() as kept:
         notice("warning: column 'weight' …")
+
+`pytest tests/data/test_table_notices.py` exercises it.
 """
 
 from __future__ import annotations

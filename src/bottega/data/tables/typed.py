@@ -1,4 +1,7 @@
-"""A column of text in the first type that holds all its values: yes or no, whole numbers, numbers, times, text."""
+"""A column of text in the first type that holds all its values: yes or no, whole numbers, numbers, times, text.
+
+`pytest tests/data/test_table_files.py` exercises it.
+"""
 
 from __future__ import annotations
 
